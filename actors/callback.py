@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..bus.actor import Actor, actor_name
 from .logging_mixin import LoggingMixin
-from .overrides import callback_hook_methods
+from .overrides import callback_hook_methods, is_own_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,17 +43,29 @@ class Callback(LoggingMixin, Actor):
 
     @property
     def state_key(self) -> str:
-        """What a checkpoint calls the state; override it to tell callbacks of a type apart.
+        """What Lightning calls the state in a checkpoint: the class, and arguments of some.
 
-        By default it is the callback's address, which ends in a number if there are several.
+        Override it to choose what a checkpoint calls the state, for example to tell callbacks of a
+        type apart.
         """
-        return actor_name(self)
+        told_apart = self._told_apart_by()
+        return self._generate_state_key(**told_apart) if told_apart else type(self).__qualname__
 
     @property
     def saved_as(self) -> str:
-        """The ``state_key`` as a text; one that is a class, as in Lightning 1.x, is its name."""
+        """What a checkpoint calls the state: an overridden ``state_key``, else the address.
+
+        A key that is a class, as in Lightning 1.x, is its name. The address ends in a number if
+        there are several callbacks of a type.
+        """
+        if not is_own_of(type(self), "state_key"):
+            return actor_name(self)
         key: Any = self.state_key
         return key.__qualname__ if isinstance(key, type) else key
+
+    def _told_apart_by(self) -> dict[str, Any]:
+        """Return the arguments that tell callbacks of the type apart in Lightning."""
+        return {}
 
     def _generate_state_key(self, **arguments: Any) -> str:
         """Return a key of the type and some arguments, for overrides of ``state_key``."""

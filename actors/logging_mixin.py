@@ -52,7 +52,7 @@ class LoggingMixin:
         name: str,
         value: Any,
         prog_bar: bool = False,
-        logger: bool | None = True,
+        logger: bool | None = None,
         on_step: bool | None = None,
         on_epoch: bool | None = None,
         reduce_fx: ReduceFx = "mean",
@@ -75,7 +75,8 @@ class LoggingMixin:
                 of which is recorded as ``name/key``.
             prog_bar: show the metric in the progress bar.
             logger: send the metric to sinks; None means True. Step values are sent only every
-                ``log_every_n_steps`` steps.
+                ``log_every_n_steps`` steps. If True is given and the Trainer has no sink, a
+                warning says so once.
             on_step: record each value. The default depends on the hook: True in training steps.
             on_epoch: record the epoch's reduction. The default depends on the hook: True in
                 evaluation and at epoch ends. With both, ``name_step`` and ``name_epoch`` are
@@ -131,7 +132,10 @@ class LoggingMixin:
             if not trainer.is_global_zero:
                 return
             sync_dist = False
-        trainer.metrics.log(
+        metrics = trainer.metrics
+        if logger and metrics.asks_for_sinks:
+            metrics.note_sinks(name, has_sinks=bool(trainer.loggers))
+        metrics.log(
             self._nightbus_address,
             name,
             value,

@@ -1,6 +1,5 @@
 """What further arguments of callbacks do, those that fewer people use."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -168,10 +167,17 @@ def test_callbacks_of_a_type_find_their_state_by_a_key_of_their_own(tmp_path: Pa
     assert [callback.found for callback in after] == ["epochs", "batches"]
 
 
-def test_a_callbacks_key_is_its_address_otherwise() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert nb.Timer().state_key == "timer"
+def test_a_callbacks_key_is_that_of_lightning_and_its_state_is_found_by_its_address() -> None:
+    stopping = nb.EarlyStopping("val_loss", mode="max")
+    saving = nb.ModelCheckpoint(monitor="val_loss")
+
+    assert (nb.Timer().state_key, nb.Timer().saved_as) == ("Timer", "timer")
+    assert stopping.state_key == "EarlyStopping{'monitor': 'val_loss', 'mode': 'max'}"
+    assert stopping.saved_as == "earlystopping"
+    assert saving.state_key == (
+        "ModelCheckpoint{'monitor': 'val_loss', 'mode': 'min', 'every_n_train_steps': 0, "
+        "'every_n_epochs': 1, 'train_time_interval': None}"
+    )
 
 
 def test_what_on_save_checkpoint_returns_is_the_state_that_callback_state_gets(

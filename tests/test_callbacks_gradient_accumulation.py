@@ -70,6 +70,16 @@ def test_a_dict_as_the_trainers_argument_is_a_schedule(tmp_path: Path) -> None:
         )
 
 
+def test_the_trainer_shows_how_many_batches_its_schedule_begins_with(tmp_path: Path) -> None:
+    run = trainer(tmp_path, max_epochs=2, accumulate_grad_batches={0: 2, 1: 4})
+
+    assert run.accumulate_grad_batches == 2
+    run.fit(Small(), loader())
+    assert run.accumulate_grad_batches == 2
+    assert run.accumulation_scheduler.scheduling == {0: 2, 1: 4}
+    assert trainer(tmp_path, accumulate_grad_batches=3).accumulation_scheduler.scheduling == {0: 3}
+
+
 def test_the_trainer_can_be_used_again(tmp_path: Path) -> None:
     run = trainer(tmp_path, callbacks=[GradientAccumulationScheduler({0: 3})])
     run.fit(Small(), loader())

@@ -69,10 +69,18 @@ def test_the_rate_of_an_epoch_scheduler_is_recorded_when_an_epoch_begins(tmp_pat
 @pytest.mark.parametrize(("interval", "expected"), [("step", [0.8] * 3), ("epoch", [0.8])])
 def test_the_interval_can_be_chosen(tmp_path: Path, interval: Any, expected: list[float]) -> None:
     callback = LearningRateMonitor(interval)
-    run = fit(tmp_path, halved_each("epoch"), callback)
+    run = fit(tmp_path, halved_each("epoch"), callback, log_every_n_steps=1)
 
     assert [value for _, value in rates(run)] == expected
     assert callback.lrs == {"lr-SGD": expected}
+
+
+def test_the_callback_keeps_the_rates_that_sinks_get(tmp_path: Path) -> None:
+    callback = LearningRateMonitor("step")
+    run = fit(tmp_path, halved_each("step"), callback, log_every_n_steps=2)
+
+    assert [value for _, value in rates(run)] == [0.8, 0.4, 0.2]
+    assert callback.lrs == {"lr-SGD": [0.4]}
 
 
 def test_sinks_get_rates_of_steps_every_log_every_n_steps(tmp_path: Path) -> None:

@@ -657,3 +657,25 @@ def test_a_run_that_fails_when_training_is_over_is_saved(tmp_path: Path) -> None
         run.fit(Fails(), loader(4))
 
     assert read_checkpoint(tmp_path / "kept" / "failed")["global_step"] == 1
+
+
+def test_the_checkpoint_that_a_run_begins_with_is_not_removed(tmp_path: Path) -> None:
+    def saves() -> nb.ModelCheckpoint:
+        return nb.ModelCheckpoint(tmp_path / "kept", monitor="step", mode="max", save_top_k=1)
+
+    first = saves()
+    trainer(tmp_path, callbacks=[first], enable_checkpointing=True).fit(Small(), loader())
+    start = first.best_model_path
+    second = saves()
+    run = trainer(tmp_path, max_epochs=3, callbacks=[second], enable_checkpointing=True)
+    run.fit(Small(), loader(), ckpt_path=start)
+
+    assert Path(start).is_dir()
+    kept = {path for path in (tmp_path / "kept").iterdir() if path.is_dir()}
+    assert kept == {Path(start), Path(second.best_model_path)}
+
+
+def test_a_home_folder_in_dirpath_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    callback = nb.ModelCheckpoint("~/of-a-test")
+
+    assert f"dirpath='~/of-a-test') is {callback.dirpath}" in capsys.readouterr().err

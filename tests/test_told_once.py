@@ -121,3 +121,55 @@ def test_modules_among_hyperparameters(capsys: pytest.CaptureFixture[str]) -> No
     assert "save_hyperparameters(ignore=['net'])" in capsys.readouterr().err
     Ignores(Small())
     assert capsys.readouterr().err == ""
+
+
+class Logs(Small):
+    """Logs a metric for loggers, by name."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = self.loss(batch)
+        self.log("asked", loss, logger=True)
+        self.log("not asked", loss)
+        return loss
+
+
+def test_a_metric_for_loggers_is_told_once_if_there_is_no_logger(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer(tmp_path, logger=False).fit(Logs(), loader(12))
+    said = capsys.readouterr().err
+    assert said.count("log('asked', logger=True) reaches no logger") == 1
+    assert "not asked" not in said
+
+    trainer(tmp_path, logger=True).fit(Logs(), loader(12))
+    assert "reaches no logger" not in capsys.readouterr().err
+
+
+def test_a_callback_that_only_records_says_where_its_values_are_without_a_logger(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Rates(nb.LearningRateMonitor):
+        """A class of its own, for what is said once in a process."""
+
+    trainer(tmp_path, logger=True, callbacks=[Rates()]).fit(Small(), loader(12))
+    assert "has no logger" not in capsys.readouterr().err
+
+    trainer(tmp_path, logger=False, callbacks=[Rates()]).fit(Small(), loader(12))
+    assert "Rates records values, and the Trainer has no logger" in capsys.readouterr().err
+
+
+def test_hyperparameters_that_were_changed_since_init_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Kept(Small):
+        def __init__(self, lr: float = 0.1, width: int = 2) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+    module = Kept()
+    trainer(tmp_path).fit(module, loader(12))
+    assert "were changed" not in capsys.readouterr().err
+
+    module.hparams.lr = 0.5
+    trainer(tmp_path).fit(module, loader(12))
+    assert "hyperparameters of Kept were changed since its __init__: lr;" in capsys.readouterr().err

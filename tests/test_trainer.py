@@ -251,14 +251,10 @@ def test_detaching_what_is_not_attached_is_refused(tmp_path: Path) -> None:
 
 
 def test_torch_settings_hold_during_a_run_and_not_after(tmp_path: Path) -> None:
-    seen: list[tuple[bool, bool, bool]] = []
+    seen: list[tuple[bool, bool]] = []
 
-    def settings() -> tuple[bool, bool, bool]:
-        return (
-            torch.are_deterministic_algorithms_enabled(),
-            torch.is_anomaly_enabled(),
-            torch.backends.cudnn.benchmark,
-        )
+    def settings() -> tuple[bool, bool]:
+        return torch.are_deterministic_algorithms_enabled(), torch.is_anomaly_enabled()
 
     class Sees(Small):
         def on_train_start(self) -> None:
@@ -267,9 +263,9 @@ def test_torch_settings_hold_during_a_run_and_not_after(tmp_path: Path) -> None:
     before = settings()
     with warnings.catch_warnings():  # torch warns of anomaly detection, once in a process
         warnings.simplefilter("ignore")
-        fit(tmp_path, module=Sees(), deterministic=True, benchmark=True, detect_anomaly=True)
+        fit(tmp_path, module=Sees(), deterministic=True, detect_anomaly=True)
 
-    assert seen == [(True, True, True)]
+    assert seen == [(True, True)]
     assert settings() == before
 
 

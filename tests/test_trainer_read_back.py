@@ -1,5 +1,6 @@
 """What code reads off a Trainer, and assigns to it."""
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -45,20 +46,33 @@ def test_deterministic_settles_benchmark_unless_it_is_given(
     assert made(**arguments).benchmark is expected
 
 
-def test_without_benchmark_cudnn_does_not_measure_in_a_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("wanted", [True, False])
+def test_benchmark_holds_as_soon_as_the_trainer_is_made(
+    wanted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", not wanted)
+
+    made(benchmark=wanted)
+
+    assert torch.backends.cudnn.benchmark is wanted
+
+
+def test_a_trainer_without_benchmark_leaves_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
-    seen = []
 
-    class Sees(Small):
-        def on_train_start(self) -> None:
-            seen.append(torch.backends.cudnn.benchmark)
+    made()
 
-    trainer(tmp_path, benchmark=False).fit(Sees(), loader(4))
-
-    assert seen == [False]
     assert torch.backends.cudnn.benchmark
+
+
+def test_default_root_dir_is_text_that_is_joined_either_way(tmp_path: Path) -> None:
+    root = made(default_root_dir=tmp_path).default_root_dir
+
+    assert root == str(tmp_path)
+    assert os.path.join(root, "logs") == str(tmp_path / "logs")
+    assert root / "logs" == tmp_path / "logs"
+    assert root + "/logs" == str(tmp_path / "logs")
+    assert made().default_root_dir == str(Path.cwd())
 
 
 def test_the_model_is_none_before_a_run_and_can_be_assigned(tmp_path: Path) -> None:

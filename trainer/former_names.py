@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from ..actors.callbacks.gradient_accumulation_scheduler import GradientAccumulationScheduler
 from ..actors.callbacks.prediction_writer import BasePredictionWriter
 from ..actors.module import LightningModule
 from .parts import TrainerParts
@@ -45,6 +46,14 @@ class FormerNames(TrainerParts):
         return self.is_global_zero
 
     # -- devices -----------------------------------------------------------------------------
+
+    @property
+    def accumulation_scheduler(self) -> GradientAccumulationScheduler:
+        """The callback that sets ``accumulate_grad_batches``; without one, what it would be."""
+        for entry in self.callbacks:
+            if isinstance(entry, GradientAccumulationScheduler):
+                return entry
+        return GradientAccumulationScheduler({0: self.accumulate_grad_batches})
 
     @property
     def num_processes(self) -> int:
@@ -147,7 +156,7 @@ class FormerNames(TrainerParts):
     @property
     def weights_save_path(self) -> str:
         """The same as ``default_root_dir``."""
-        return str(self.default_root_dir)
+        return self.default_root_dir
 
     @property
     def validated_ckpt_path(self) -> str | None:

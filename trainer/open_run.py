@@ -4,11 +4,12 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from ..actors.arguments import as_plain
 from ..actors.hyperparameter_values import without_omegaconf
-from ..actors.hyperparameters import hyperparameters_of
+from ..actors.hyperparameters import HyperparametersMixin, hyperparameters_of
 from ..actors.process.code_state import code_diff
 from ..actors.process.environment import code_folder, environment, loaded_versions
 from ..actors.ranks.group import Group
@@ -33,7 +34,7 @@ from ..bus.runs.lineage import logs_before
 from ..bus.runs.run_folder import AttemptLock, RunFolder
 from ..bus.system.gpu_usage import GpuUsage
 from ..bus.system.logging_setup import bind_run, get_logger
-from ..bus.system.streams import keep_standard_numbers, notify_user
+from ..bus.system.streams import keep_standard_numbers, notify_once, notify_user
 from ..bus.system.usage import MachineUsage, ProcessUsage, Reading
 from ..sinks.file_sink import FileSink
 from ..sinks.refill import refill
@@ -107,7 +108,7 @@ class OpenRun(StaysInRun):
         self.black_box = BlackBox(
             self.bus,
             self._identity,
-            trainer.default_root_dir,
+            Path(trainer.default_root_dir),
             trainer.hang_timeout,
             lambda: trainer.announced_iterations,
             lambda: trainer.paused or (trainer.world_size > 1 and self.place.batch_idx >= 0),
@@ -191,9 +192,8 @@ class OpenRun(StaysInRun):
         trainer = self._trainer
         sources = [ProcessUsage(time.monotonic).read]
         if trainer.world.local_rank == 0:
-            disk = (
-                trainer.default_root_dir if trainer.run_folder is None else trainer.run_folder.path
-            )
+            folder = trainer.run_folder
+            disk = Path(trainer.default_root_dir) if folder is None else folder.path
             sources.append(MachineUsage(time.monotonic, disk).read)
         if (gpu := trainer.device.gpu) is not None:
             sources.append(GpuUsage(*gpu).read)
@@ -212,6 +212,8 @@ class OpenRun(StaysInRun):
         owned = hyperparameters_of_run(self._trainer)
         for own, other in pairwise(owned):
             _say_other_values(as_plain(own), as_plain(other))
+        for owner in (self._trainer.datamodule, self._trainer.lightning_module):
+            _say_changed_values(owner)
         found = {name: value for own in owned for name, value in own.items()}
         found |= self._for_loggers.hyperparameters
         recorded = as_plain(found)
@@ -340,6 +342,24 @@ def _how_it_gets_the_rest(run: RunFolder, observer: Observer) -> str:
         return refill(run, observer.name, type(sink).__name__, folder).advice
     except RunFolderError as error:  # its cursor was damaged since; the run itself is over
         return str(error)
+
+
+def _say_changed_values(owner: HyperparametersMixin | None) -> None:
+    """Say which hyperparameters of a module or datamodule are no longer those of its ``__init__``.
+
+    Args:
+        owner: the module or datamodule.
+    """
+    if owner is None or "_hparams_initial" not in vars(owner):
+        return
+    now, before = as_plain(owner.hparams), as_plain(owner.hparams_initial)
+    changed = sorted(name for name in now.keys() & before if now[name] != before[name])
+    if changed:
+        notify_once(
+            f"nightbus: hyperparameters of {type(owner).__name__} were changed since its __init__: "
+            f"{', '.join(changed)}; loggers and checkpoints get them as they are now, and "
+            "hparams_initial has the others"
+        )
 
 
 def _say_other_values(datamodules: dict[str, Plain], modules: dict[str, Plain]) -> None:

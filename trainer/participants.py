@@ -100,11 +100,14 @@ class Participants:
         self.callbacks = [entry for entry in self.callbacks if type(entry) not in kinds]
         self.module_callbacks = list(added)
 
-    def accumulate(self, scheduling: Mapping[int, int]) -> None:
+    def accumulate(self, scheduling: Mapping[int, int]) -> GradientAccumulationScheduler:
         """Add a callback that accumulates the gradients of a number of batches, by epoch.
 
         Args:
             scheduling: epoch -> batches for each step.
+
+        Returns:
+            The callback.
 
         Raises:
             UsageError: there is such a callback already.
@@ -114,7 +117,9 @@ class Participants:
                 f"accumulate_grad_batches={dict(scheduling)} and a GradientAccumulationScheduler "
                 "were given; leave one out"
             )
-        self.callbacks.append(GradientAccumulationScheduler(scheduling))
+        added = GradientAccumulationScheduler(scheduling)
+        self.callbacks.append(added)
+        return added
 
     def limit_time(self, max_time: Any) -> None:
         """Add a Timer that ends training, unless there is one.

@@ -31,7 +31,7 @@ class TrainerParts(TrainerProperties):
         ckpt_path: argument of the function that runs, and then the path that it means.
         interrupted: True if Ctrl-C ended the last run.
         predict_loop: the loop that ``predict`` runs.
-        fast_dev_run, deterministic, benchmark, detect_anomaly, prepare_data_per_node,
+        fast_dev_run, deterministic, detect_anomaly, prepare_data_per_node,
             sync_batchnorm: arguments of the Trainer.
         has_default_epochs: max_epochs is a default of which no fit has told yet.
     """
@@ -47,7 +47,6 @@ class TrainerParts(TrainerProperties):
     interrupted: bool
     fast_dev_run: bool | int
     deterministic: Any
-    benchmark: bool | None
     detect_anomaly: bool
     prepare_data_per_node: bool
     sync_batchnorm: bool

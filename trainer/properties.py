@@ -22,6 +22,7 @@ from ..actors.optimization.lr_schedulers import LRSchedulerConfig
 from ..actors.optimization.progress import Progress
 from ..actors.ranks.world import World
 from ..bus.actor import Actor
+from ..bus.system.paths import FolderText
 from ..bus.system.streams import notify_once
 from ..loggers.logger import Logger
 from ..loops import FitLoop
@@ -63,7 +64,7 @@ class TrainerProperties(DataProperties):
     max_steps_given: int
     silent_loggers: Sequence[SilentLogger]
     participants: Participants
-    default_root_dir: Path
+    default_root_dir: FolderText
     recording: Literal["all", "metrics", "off"]
     strict_recording: bool
     record_system: bool | float

@@ -135,9 +135,7 @@ def _run(
                 raise
             with opened.black_box:
                 try:
-                    with torch_settings(
-                        trainer.deterministic, trainer.benchmark, trainer.detect_anomaly
-                    ):
+                    with torch_settings(trainer.deterministic, trainer.detect_anomaly):
                         with _telling_others(trainer):
                             _link(trainer, opened)
                             trainer.safe_points.begin()

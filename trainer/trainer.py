@@ -33,6 +33,7 @@ from ..actors.module import LightningModule
 from ..actors.optimization.progress import OptimizationProgress
 from ..actors.overrides import is_overridden
 from ..actors.process.slurm import check_requeue
+from ..actors.process.torch_settings import measure_algorithms
 from ..actors.profilers.choice import parse_profiler
 from ..actors.profilers.profiler import Profiler
 from ..actors.ranks.devices import parse_devices
@@ -53,7 +54,7 @@ from ..bus.runs.marks import MAX_GROUP, checked_tags, checked_text
 from ..bus.runs.run_folder import RunFolder, RunInfo
 from ..bus.statistics import BusStatistics
 from ..bus.system.logging_setup import bind_rank, get_logger, level
-from ..bus.system.paths import as_path
+from ..bus.system.paths import FolderText, as_path
 from ..loops import EvaluationLoop, FitLoop, Loop, PredictionLoop, TrainingStepLoop
 from ..loops.running_loss import RunningLoss
 from ..loops.stop_requests import StopRequests
@@ -125,8 +126,8 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
             ``ddp_find_unused_parameters_true`` or a DDPStrategy.
         deterministic: use deterministic algorithms only; ``"warn"`` warns about an operation that
             has none.
-        benchmark: let cuDNN choose the fastest algorithms by measuring them; None leaves
-            ``torch.backends.cudnn.benchmark`` as it is, or False with ``deterministic``.
+        benchmark: let cuDNN choose the fastest algorithms by measuring them, from now on; None
+            leaves ``torch.backends.cudnn.benchmark`` as it is, or False with ``deterministic``.
         detect_anomaly: report the operation whose backward pass produced NaN; slow.
         enable_progress_bar: show progress on stderr.
         enable_model_summary: show the module's children and their sizes when fit begins.
@@ -311,6 +312,8 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
             (True, False, "warn"),
         )
         self.benchmark = _checked_benchmark(benchmark, bool(deterministic))
+        if self.benchmark is not None:
+            measure_algorithms(self.benchmark)
         self.detect_anomaly = detect_anomaly
         self.drain_timeout = drain_timeout
         self.hang_timeout = check_seconds("hang_timeout", hang_timeout)
@@ -321,7 +324,7 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
             notes=checked_text("notes", notes),
             group=checked_text("group", group, MAX_GROUP),
         )
-        self.default_root_dir = as_path(default_root_dir or Path.cwd())
+        self.default_root_dir = FolderText(as_path(default_root_dir or Path.cwd()))
         self.participants.limit_time(max_time)
         self.has_default_epochs = False
         max_epochs, max_steps = self._apply_fast_dev_run(fast_dev_run, max_epochs, max_steps)
@@ -350,8 +353,8 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
     ) -> None:
         """Check and keep what is done to gradients before a step."""
         if isinstance(accumulate_grad_batches, Mapping):
-            self.participants.accumulate(accumulate_grad_batches)
-            accumulate_grad_batches = 1
+            scheduler = self.participants.accumulate(accumulate_grad_batches)
+            accumulate_grad_batches = scheduler.get_accumulate_grad_batches(0)
         self.accumulate_grad_batches = (
             check_at_least("accumulate_grad_batches", accumulate_grad_batches, 1) or 1
         )
@@ -1011,7 +1014,7 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
     def write_predictions(self) -> None:
         """Write the predictions that EvalResults collected to files."""
         folder = self.run_folder.path if self.run_folder else None
-        self.predictions.write(self.default_root_dir, folder, self.global_rank)
+        self.predictions.write(Path(self.default_root_dir), folder, self.global_rank)
 
     def begin_at(self, epochs: int, steps: int) -> None:
         """Start counting at the epochs and steps that a checkpoint of another library has.

@@ -8,6 +8,7 @@ import torch
 from ...bus.errors import MissingPackageError
 from ..arguments import check_choice
 from ..callback import Callback
+from .without_sinks import say_without_sinks
 
 if TYPE_CHECKING:
     from ..module import LightningModule
@@ -59,6 +60,7 @@ class DeviceStatsMonitor(Callback):
         Raises:
             MissingPackageError: the CPU's numbers are wanted, and psutil is not installed.
         """
+        say_without_sinks(self, trainer)
         on_cpu = trainer.device.device.type == "cpu"
         wants_cpu = on_cpu if self._cpu_stats is None else self._cpu_stats
         self._cpu = _CpuStats() if wants_cpu else None

@@ -281,11 +281,13 @@ class EarlyStopping(Callback):
 
     # -- state -------------------------------------------------------------------------------
 
+    def _told_apart_by(self) -> dict[str, Any]:
+        return {"monitor": self.monitor, "mode": self.mode}
+
     def state_dict(self) -> dict[str, Any]:
         """Return plain data and tensors for a checkpoint."""
         return {
-            "monitor": self.monitor,
-            "mode": self.mode,
+            **self._told_apart_by(),
             "wait_count": self.wait_count,
             "stopped_epoch": self.stopped_epoch,
             "best_score": self.best_score,

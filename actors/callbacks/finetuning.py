@@ -198,7 +198,7 @@ class BaseFinetuning(Callback):
         self, trainer: "Trainer", pl_module: "LightningModule", checkpoint: dict[str, Any]
     ) -> None:
         """Set aside the optimizers' states of added groups, until these groups are added."""
-        saved = checkpoint.get("actors", {}).get(self.state_key)
+        saved = checkpoint.get("actors", {}).get(self.saved_as)
         if not saved or not saved.get("base_groups") or "optimizer_states" not in checkpoint:
             return
         whole = checkpoint["optimizer_states"]

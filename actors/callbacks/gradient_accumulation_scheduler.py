@@ -60,7 +60,8 @@ class GradientAccumulationScheduler(Callback):
         Raises:
             UsageError: the trainer accumulates by itself, or optimization is manual.
         """
-        if trainer.accumulate_grad_batches != 1:
+        is_ours = isinstance(trainer.arguments["accumulate_grad_batches"], Mapping)
+        if trainer.accumulate_grad_batches != 1 and not is_ours:
             raise UsageError(
                 f"accumulate_grad_batches={trainer.accumulate_grad_batches} and a "
                 "GradientAccumulationScheduler were given; leave the Trainer's argument out"

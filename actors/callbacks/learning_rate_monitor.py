@@ -7,6 +7,7 @@ from ...bus.errors import UsageError
 from ...bus.system.logging_setup import get_logger
 from ..arguments import check_choice
 from ..callback import Callback
+from .without_sinks import say_without_sinks
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -35,8 +36,8 @@ class LearningRateMonitor(Callback):
         log_weight_decay: record weight decay too, as ``lr-SGD-weight_decay``.
 
     Attributes:
-        lrs: name -> all recorded rates. If a parameter group is added to an optimizer that had one,
-            the first one's rates get its new name.
+        lrs: name -> the rates that sinks get. If a parameter group is added to an optimizer that
+            had one, the first one's rates get its new name.
         last_momentum_values: name -> the latest momentum.
         last_weight_decay_values: name -> the latest weight decay.
 
@@ -74,6 +75,7 @@ class LearningRateMonitor(Callback):
         Raises:
             UsageError: two would have the same name.
         """
+        say_without_sinks(self, trainer)
         self.lrs = {}
         optimizers = trainer.optimization.optimizers
         self._names = _names(optimizers, trainer.optimization.schedulers)
@@ -112,13 +114,13 @@ class LearningRateMonitor(Callback):
             if len(named) > 1 and self._names[idx] in self.lrs:  # a group has been added
                 self.lrs[named[0][0]] = self.lrs.pop(self._names[idx])
             for name, group in named:
+                if due:
+                    self.lrs.setdefault(name, []).append(float(group["lr"]))
                 for key, value in self._values(name, group).items():
                     self.put(key, value, destinations)
 
     def _values(self, name: str, group: Mapping[str, Any]) -> dict[str, float]:
-        rate = float(group["lr"])
-        self.lrs.setdefault(name, []).append(rate)
-        values = {name: rate}
+        values = {name: float(group["lr"])}
         if self.log_momentum:
             betas = group.get("betas")
             momentum = float(betas[0] if betas else group.get("momentum", 0.0))

@@ -17,7 +17,7 @@ from ...bus.clock import monotonic
 from ...bus.errors import UsageError
 from ...bus.system.logging_setup import get_logger
 from ...bus.system.paths import as_path
-from ...bus.system.streams import notify_user
+from ...bus.system.streams import notify_once, notify_user
 from ..arguments import check_at_least, check_choice
 from ..checkpoints.files import free_name, point_at
 from ..checkpoints.format import is_checkpoint, remove_checkpoint, remove_unfinished
@@ -40,7 +40,7 @@ class ModelCheckpoint(Checkpoint):
     goes on.
 
     It removes only folders that it wrote itself, and after a resume only those that the resumed
-    checkpoint knew.
+    checkpoint knew; the resumed checkpoint itself stays.
 
     Args:
         dirpath: folder of the checkpoints; ``checkpoints`` in the run's folder by default.
@@ -161,6 +161,10 @@ class ModelCheckpoint(Checkpoint):
         self.save_on_exception = save_on_exception
         self._counts_versions = enable_version_counter
         self.dirpath = None if dirpath is None else os.path.abspath(as_path(dirpath))
+        if os.fspath(dirpath or "").startswith("~"):
+            notify_once(
+                f"nightbus: ModelCheckpoint(dirpath={os.fspath(dirpath)!r}) is {self.dirpath}"
+            )
         self._has_own_dirpath = dirpath is not None
         self.best_model_path = ""
         self.best_model_score: Tensor | None = None
@@ -400,7 +404,9 @@ class ModelCheckpoint(Checkpoint):
             return
         self._warn_unknown_names(candidates)
         before = {*self._kept, self._newest}
-        leaving = {path for path in before - self._staying(chosen) if _is_own(path)}
+        start = "" if trainer.ckpt_path is None else os.path.abspath(trainer.ckpt_path)
+        goes = before - self._staying(chosen) - {start}
+        leaving = {path for path in goes if _is_own(path)}
         path = str(self._free_name(candidates, leaving))
         link = str(self._last_link(candidates)) if self.save_last else ""
         path, link = trainer.agreed("the name of a checkpoint", [path, link])
@@ -411,7 +417,7 @@ class ModelCheckpoint(Checkpoint):
         if link:
             self._newest, self.last_model_path = path, link
         self._saved_step = step
-        dropped = before - {*self._kept, self._newest, path, ""}
+        dropped = before - {*self._kept, self._newest, path, start, ""}
 
         def tidy_up() -> None:
             """Remove checkpoints no longer kept, once the new one is complete."""
@@ -635,14 +641,19 @@ class ModelCheckpoint(Checkpoint):
 
     # -- state -------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return plain data and tensors for a checkpoint."""
+    def _told_apart_by(self) -> dict[str, Any]:
         return {
             "monitor": self.monitor,
             "mode": self.mode,
             "every_n_train_steps": self.every_n_train_steps,
             "every_n_epochs": self.every_n_epochs,
             "train_time_interval": self.train_time_interval,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain data and tensors for a checkpoint."""
+        return {
+            **self._told_apart_by(),
             "dirpath": self.dirpath or "",
             "best_model_path": self.best_model_path,
             "best_model_score": self.best_model_score,

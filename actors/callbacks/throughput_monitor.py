@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...bus.clock import monotonic
 from ...bus.errors import UsageError
+from ...bus.system.logging_setup import get_logger
 from ..arguments import check_at_least
 from ..callback import Callback
 from ..former_arguments import check_former
@@ -17,6 +18,8 @@ from ..throughput import Counts, Throughput
 if TYPE_CHECKING:
     from ..module import LightningModule
     from ..trainer_type import Trainer
+
+_log = get_logger("nightbus.throughput_monitor", of_all_ranks=True)
 
 
 class ThroughputMonitor(Callback):
@@ -68,6 +71,7 @@ class ThroughputMonitor(Callback):
         if window_size is None:
             raise UsageError("window_size=None: expected an int of at least 2")
         check_at_least("window_size", window_size, 2)
+        self._said_no_flops = False
         self._batch_size_fn = batch_size_fn or first_dimension
         self._length_fn = length_fn
         self._available_flops = available_flops
@@ -152,6 +156,12 @@ class ThroughputMonitor(Callback):
             torch.cuda.synchronize(trainer.device.device)  # kernels may still be running
         length = None if self._length_fn is None else self._length_fn(batch)
         flops = getattr(pl_module, "flops_per_batch", None)
+        if flops is None and not self._said_no_flops:
+            self._said_no_flops = True
+            _log.warning(
+                "ThroughputMonitor records no operations per second: the module has no "
+                "`flops_per_batch`; measure_flops returns it"
+            )
         window.add(self._batch_size_fn(batch), length, flops, monotonic())
         if not due:
             return

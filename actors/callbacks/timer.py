@@ -1,6 +1,6 @@
 """Timer: measures stages, and limits the time of training."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -65,14 +65,16 @@ class Timer(Callback):
         """Return the total time of a stage in s, including that before a resume.
 
         Args:
-            stage: ``train``, ``validate``, ``test``, ``predict`` or ``sanity_check``.
+            stage: ``train``, ``validate``, which has the sanity check in it, ``test``,
+                ``predict`` or ``sanity_check``.
 
         Raises:
             UsageError: there is no such stage.
         """
         stage = _stage(stage)
         is_running = stage in self._start and stage not in self._end
-        return self._before[stage] + (monotonic() - self._start[stage] if is_running else 0.0)
+        took = self._before[stage] + (monotonic() - self._start[stage] if is_running else 0.0)
+        return took + self.time_elapsed("sanity_check") if stage == "validate" else took
 
     def time_remaining(self, stage: str = "train") -> float | None:
         """Return how long a stage may still take, in s; None without a limit."""
@@ -148,11 +150,17 @@ class Timer(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain data for a checkpoint."""
-        return {"time_elapsed": {stage: self.time_elapsed(stage) for stage in _STAGES}}
+        return {"time_elapsed": dict(self._so_far())}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         self._restart(dict.fromkeys(_STAGES, 0.0) | state_dict["time_elapsed"])
+
+    def _so_far(self) -> Iterator[tuple[str, float]]:
+        """Yield the time of each stage alone."""
+        for stage in _STAGES:
+            took = self.time_elapsed(stage)
+            yield stage, took - self.time_elapsed("sanity_check") if stage == "validate" else took
 
     def _restart(self, before: dict[str, float]) -> None:
         self._start, self._end, self._before = {}, {}, before

@@ -198,7 +198,7 @@ class WeightAveraging(Callback):
             weights[name] = other if self._module_has_average else current.detach()
             averages[name] = current.detach() if self._module_has_average else other
         checkpoint["state_dict"] = {**checkpoint["state_dict"], **averages}
-        checkpoint["actors"][self.state_key] = {
+        checkpoint["actors"][self.saved_as] = {
             "n_averaged": self.n_averaged,
             "updated_at": self._updated_at,
             "weights": weights,
@@ -208,7 +208,7 @@ class WeightAveraging(Callback):
         self, trainer: "Trainer", pl_module: "LightningModule", checkpoint: dict[str, Any]
     ) -> None:
         """Put the weights back in their place, to resume from them."""
-        saved = checkpoint.get("actors", {}).get(self.state_key)
+        saved = checkpoint.get("actors", {}).get(self.saved_as)
         if self._stage != "fit" or not saved:
             return
         averages = {plain_name(name): checkpoint["state_dict"][name] for name in saved["weights"]}

@@ -53,6 +53,7 @@ class Puts:
         self.step = NO_STEP  # that values belong to; the current one if unset
         self._stepped = self._step_before = NO_STEP
         self._is_due = False  # is_due, of the step that goes on
+        self.asks_for_sinks = True  # at the next log(..., logger=True)
 
     def begin_puts(self, bus: Bus) -> None:
         """Drop all values, because a new run begins.
@@ -68,9 +69,24 @@ class Puts:
         self.unheard.clear()
         self._directed.clear()
         self.step = self._stepped = self._step_before = NO_STEP
+        self.asks_for_sinks = True
         self.running_loss = None
         for values in self._latest:
             values.clear()
+
+    def note_sinks(self, name: str, has_sinks: bool) -> None:
+        """Warn, once in a run, if a metric is for sinks and there is none.
+
+        Args:
+            name: the metric.
+            has_sinks: the Trainer has a sink.
+        """
+        self.asks_for_sinks = False
+        if not has_sinks:
+            _log.warning(
+                f"log({name!r}, logger=True) reaches no logger: the Trainer has none, so that only "
+                "the run's own log has the values; give it one: Trainer(logger=...)"
+            )
 
     # -- which step --------------------------------------------------------------------------
 

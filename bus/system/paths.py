@@ -6,6 +6,15 @@ from pathlib import Path
 from ..errors import UsageError
 
 
+class FolderText(str):
+    """A folder as text, which ``/`` joins as it does a Path's."""
+
+    __slots__ = ()
+
+    def __truediv__(self, other: str | os.PathLike[str]) -> Path:
+        return Path(self) / other
+
+
 def as_path(given: str | os.PathLike[str]) -> Path:
     """Return a path, with ``~`` as a home folder, as in shells.
 
