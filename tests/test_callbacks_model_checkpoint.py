@@ -443,7 +443,7 @@ def test_a_resumed_run_goes_on_choosing(tmp_path: Path) -> None:
     again.fit(Scripted(values), loader(8), loader(4), ckpt_path=newest)
 
     assert run.current_epoch == 3
-    assert names(tmp_path / "kept") == ["epoch=1", "epoch=4"]
+    assert names(tmp_path / "kept") == ["epoch=1", "epoch=2", "epoch=4"]  # 2 is the beginning
     assert second.best_model_path == str(tmp_path / "kept" / "epoch=4")
 
 
@@ -678,4 +678,4 @@ def test_the_checkpoint_that_a_run_begins_with_is_not_removed(tmp_path: Path) ->
 def test_a_home_folder_in_dirpath_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     callback = nb.ModelCheckpoint("~/of-a-test")
 
-    assert f"dirpath='~/of-a-test') is {callback.dirpath}" in capsys.readouterr().err
+    assert f"~/of-a-test is {callback.dirpath}" in capsys.readouterr().err

@@ -161,10 +161,8 @@ class ModelCheckpoint(Checkpoint):
         self.save_on_exception = save_on_exception
         self._counts_versions = enable_version_counter
         self.dirpath = None if dirpath is None else os.path.abspath(as_path(dirpath))
-        if os.fspath(dirpath or "").startswith("~"):
-            notify_once(
-                f"nightbus: ModelCheckpoint(dirpath={os.fspath(dirpath)!r}) is {self.dirpath}"
-            )
+        if dirpath is not None and os.fspath(dirpath).startswith("~"):
+            notify_once(f"nightbus: ModelCheckpoint: {os.fspath(dirpath)} is {self.dirpath}")
         self._has_own_dirpath = dirpath is not None
         self.best_model_path = ""
         self.best_model_score: Tensor | None = None
