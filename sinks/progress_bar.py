@@ -6,7 +6,7 @@ import html
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
 from io import StringIO
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -109,6 +109,7 @@ class ProgressBar(Sink):
 
     Attributes:
         running_hook: returns the hook that runs, to be shown until the first loop begins.
+        known_metrics: returns the names of metrics for the bar, those of earlier attempts included.
         is_run_told: an exception says where the run is, after what is shown at the end.
     """
 
@@ -153,6 +154,7 @@ class ProgressBar(Sink):
         self._gap_s = MIN_REFRESH_S
         self._changed = False
         self.running_hook: Callable[[], str] = str  # none, as in a replay
+        self.known_metrics: Callable[[], Collection[str]] = tuple
         self.is_run_told = False
 
     def _new_view(self) -> ProgressView:
@@ -261,8 +263,10 @@ class ProgressBar(Sink):
         view = self._view
         has_table = self._is_live and view.fn == "fit"
         earlier = self._earlier_metrics() if has_table and view.is_resumed else {}
+        known = self.known_metrics()
         with self._lock:
-            shown = view.metrics or earlier  # all, if nothing was left to train
+            # All, if nothing was left to train.
+            shown = {*view.metrics, *known} if view.metrics else earlier
             for name, metric in earlier.items():
                 if name in shown:
                     view.add_earlier(name, metric.last, metric.low, metric.high)

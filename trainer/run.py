@@ -314,6 +314,7 @@ def _begin_to_show(trainer: TrainerParts) -> None:
     if bar is None:
         return
     bar.running_hook, bar.is_run_told = lambda: place.hook, False
+    bar.known_metrics = lambda: list(trainer.metrics.in_progress_bar)
     if run is not None:
         notify_user(f"run: {from_here(run.path)}")
 
