@@ -367,8 +367,16 @@ class Rounds(NamedTuple):
     least: list[float]
 
 
+def compared_with(name: str) -> str:
+    """The contender that another is compared with."""
+    return {**RAW_OF, **REFERENCE_OF, **WITHOUT_LAST_EVENTS}.get(name, "raw")
+
+
 def measure(rounds: int, only: list[str]) -> dict[str, Rounds]:
-    runs = {name: run for name, run in contenders().items() if not only or name in only}
+    wanted = {*only, *map(compared_with, only)}
+    runs = {name: run for name, run in contenders().items() if not only or name in wanted}
+    if unknown := set(only) - runs.keys():
+        raise SystemExit(f"no contender: {sorted(unknown)}; there are {[*contenders()]}")
     results = {name: Rounds([], []) for name in runs}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(rounds + 1):
@@ -388,7 +396,7 @@ def show(results: dict[str, Rounds]) -> None:
         f"{'least':>10}{'over raw':>10}{'ratio':>8}"
     )
     for name, (mean, least) in results.items():
-        base = results[{**RAW_OF, **REFERENCE_OF, **WITHOUT_LAST_EVENTS}.get(name, "raw")]
+        base = results[compared_with(name)]
         low, _, high = statistics.quantiles(mean, n=4)
         over = statistics.median(v - b for v, b in zip(mean, base.mean, strict=True))
         ratio = median_ratio([v / b for v, b in zip(mean, base.mean, strict=True)])
@@ -426,7 +434,9 @@ def memory_growth_mb(steps: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--only", nargs="*", default=[], help="contenders to run, raw among them")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="contenders; and what they are compared with"
+    )
     parser.add_argument("--memory", type=int, metavar="STEPS", help="only weigh so many steps")
     options = parser.parse_args()
     torch.set_num_threads(1)
