@@ -35,6 +35,10 @@ _IN_QUERIES = frozenset(["sig", "signature", "x-amz-signature", "code"])
 _NAMED = re.compile(r"([\w.$-]{1,80})[\"']?\s*(?:=|:(?!//))\s*")
 _VALUE = re.compile(r"\"((?:[^\"\\]|\\.)*)\"|'((?:[^'\\]|\\.)*)'|([^\s,;&\"'})\]]+)")
 _NUMBER = re.compile(r"[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.I)
+# What nobody writes by hand, such as a token of 18 bytes in Base64 or of 16 in hexadecimal.
+_DRAWN = re.compile(
+    r"(?=\S*[a-z])(?=\S*[A-Z])(?=\S*\d\S*[A-Za-z]\S*\d)[\w+/~-]{24,}={0,2}|[0-9a-f]{32,}|[0-9A-F]{32,}"
+)
 _PLAIN_WORDS = frozenset(["none", "null", "true", "false", ""])
 _SHAPES = re.compile(
     "|".join(
@@ -165,7 +169,7 @@ def strike_named(text: str, outright: bool = False) -> str:
 
     Args:
         text: the text.
-        outright: only what follows a certain name; for prose.
+        outright: only what follows a certain name, or was drawn at random; for prose.
     """
     parts: list[str] = []
     done = 0
@@ -173,9 +177,11 @@ def strike_named(text: str, outright: bool = False) -> str:
         if found.start() < done or not is_secret_name(name := found[1]):
             continue
         value = _VALUE.match(text, found.end())
-        if value is None or (outright and not is_secret_outright(name)):
+        if value is None:
             continue
         group = value.lastindex or 0
+        if outright and not (is_secret_outright(name) or _DRAWN.fullmatch(value[group])):
+            continue
         if hides(name, value[group]):
             remember(value[group], is_secret_outright(name))
             parts += text[done : value.start(group)], STRUCK_OUT

@@ -198,6 +198,24 @@ def test_an_error_keeps_its_words_but_for_what_is_known_to_be_secret() -> None:
     assert said == "missing key: layer.weight; 401 for ***, key='loss'"
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("logged in with token=Zk3jf93kfJ39fkSDF93kfQwe", "logged in with token=***"),
+        ("token: 'aB3-dE6_gH9+jK2/mN5pQ8sT=='", "token: '***'"),
+        ("api_key = 0123456789abcdef0123456789abcdef", "api_key = ***"),
+        ("token=<pad>, key=encoder.layers.11.weight", None),
+        ("key: layers_of_the_encoder_and_decoder_11", None),
+        ("next token = Internationalisierung2026", None),
+        ("digest=ab23456789abcdef0123456789abcdef", None),
+    ],
+)
+def test_in_prose_a_value_that_was_drawn_at_random_is_struck_out(
+    said: str, kept: str | None
+) -> None:
+    assert without_secrets(said) == (said if kept is None else kept)
+
+
 def test_an_argument_that_is_left_out_is_known_to_be_secret(tmp_path: Path) -> None:
     class Private(nb.LightningModule):
         def __init__(self, hub_token: str) -> None:
