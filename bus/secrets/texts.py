@@ -35,10 +35,9 @@ _IN_QUERIES = frozenset(["sig", "signature", "x-amz-signature", "code"])
 _NAMED = re.compile(r"([\w.$-]{1,80})[\"']?\s*(?:=|:(?!//))\s*")
 _VALUE = re.compile(r"\"((?:[^\"\\]|\\.)*)\"|'((?:[^'\\]|\\.)*)'|([^\s,;&\"'})\]]+)")
 _NUMBER = re.compile(r"[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.I)
-# What nobody writes by hand, such as a token of 18 bytes in Base64 or of 16 in hexadecimal.
-_DRAWN = re.compile(
-    r"(?=\S*[a-z])(?=\S*[A-Z])(?=\S*\d\S*[A-Za-z]\S*\d)[\w+/~-]{24,}={0,2}|[0-9a-f]{32,}|[0-9A-F]{32,}"
-)
+_HEXADECIMAL = re.compile(r"[0-9a-f]{32,}|[0-9A-F]{32,}")
+_BASE64 = re.compile(r"[\w+/~-]{24,}={0,2}", re.ASCII)
+_DIGITS = re.compile(r"\d+")
 _PLAIN_WORDS = frozenset(["none", "null", "true", "false", ""])
 _SHAPES = re.compile(
     "|".join(
@@ -180,13 +179,21 @@ def strike_named(text: str, outright: bool = False) -> str:
         if value is None:
             continue
         group = value.lastindex or 0
-        if outright and not (is_secret_outright(name) or _DRAWN.fullmatch(value[group])):
+        if outright and not (is_secret_outright(name) or _is_drawn(value[group])):
             continue
         if hides(name, value[group]):
             remember(value[group], is_secret_outright(name))
             parts += text[done : value.start(group)], STRUCK_OUT
             done = value.end(group)
     return "".join([*parts, text[done:]])
+
+
+def _is_drawn(text: str) -> bool:
+    """Return whether nobody writes such a text by hand: it was drawn at random, and encoded."""
+    if _HEXADECIMAL.fullmatch(text):
+        return True
+    is_mixed = text.lower() != text != text.upper() and len(_DIGITS.findall(text)) > 1
+    return is_mixed and _BASE64.fullmatch(text) is not None
 
 
 def hides(name: object, text: str) -> bool:
