@@ -4,11 +4,13 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import { isDark, type Line } from "./colours";
 import { duration, moment, number } from "./format";
-import type { Curve, Source, XAxis } from "./source";
+import { extent, type Frame, heights, type Ordered, ordered, paint, type Shown, type Span } from "./lines";
+import type { Source, XAxis } from "./source";
 
 const HEIGHT = 220;
 const REFRESH_MS = 100;
 const READ_ON_MS = 50;
+const REST_MS = 120; // that a part is looked at before it is read in detail
 const MOST_SHOWN = 8; // of values under the pointer
 
 export interface ChartProps {
@@ -30,20 +32,18 @@ export interface Drawn {
   members: string[] | null;
 }
 
-type Range = [number, number] | null;
-
 export function Chart(props: ChartProps) {
   const { source, metric, lines, x, isLog, smoothing } = props;
   const keys = lines.map((each) => each.key);
   const versions = Object.fromEntries(lines.map((each) => [each.key, each.version]));
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
-  const curves = useRef(new Map<string, Curve[]>());
+  const curves = useRef(new Map<string, Ordered[]>());
+  const shown = useRef<Shown[]>([]);
+  const inView = useRef<Span | null>(null);
   const seen = useRef<Record<string, string>>({});
   const [isVisible, setVisible] = useState(false);
-  const [range, setRange] = useState<Range>(null);
-  const inView = useRef<Range>(null);
-  inView.current = range;
+  const [range, setRange] = useState<Span | null>(null);
   const [problem, setProblem] = useState("");
   const [drawn, setDrawn] = useState(0);
   const [under, setUnder] = useState<number | null>(null);
@@ -58,14 +58,11 @@ export function Chart(props: ChartProps) {
     return () => watcher.disconnect();
   }, []);
 
-  // What is there already is moved at once, until the answer is.
-  useEffect(() => {
-    if (range) plot.current?.setScale("x", { min: range[0], max: range[1] });
-  }, [range]);
-
   // What is drawn is asked for: all of it when the question changes, else the runs that have moved.
   // One question is on its way at a time, and its answer is drawn, however fast the runs go on.
+  // What is there is moved at once; a part of it is asked for in detail when the view rests.
   const lastAsked = useRef("");
+  const lastRange = useRef(range);
   const now = useRef(versions);
   now.current = versions;
   const askOn = useRef(() => {});
@@ -74,7 +71,8 @@ export function Chart(props: ChartProps) {
     let isOver = false;
     let isAsking = false;
     let timer = 0;
-    let notBefore = 0;
+    let notBefore = lastRange.current === range ? 0 : performance.now() + REST_MS;
+    lastRange.current = range;
     if (lastAsked.current !== asked) {
       lastAsked.current = asked;
       seen.current = {};
@@ -96,7 +94,7 @@ export function Chart(props: ChartProps) {
           ? await source.bands({ ...question, groups: Object.fromEntries(groups.map((each) => [each.key, each.members ?? []])) })
           : await source.curves({ ...question, keys: wanted });
         if (isOver) return;
-        for (const key of wanted) curves.current.set(key, found.filter((each) => each.key === key));
+        for (const key of wanted) curves.current.set(key, found.filter((each) => each.key === key).map(ordered));
         setProblem("");
         setDrawn((count) => count + 1);
         left = found.filter((each) => !each.isRead).map((each) => each.key);
@@ -123,31 +121,9 @@ export function Chart(props: ChartProps) {
   }, [isVisible, asked]);
   useEffect(() => askOn.current(), [version]);
 
+  const isDrawn = drawn > 0;
   useEffect(() => {
-    if (!isVisible || !place.current || !drawn) return undefined;
-    const shown = lines.flatMap((each) =>
-      (curves.current.get(each.key) ?? [])
-        .filter((curve) => curve.x.length)
-        .map((curve) => ({ curve, line: each.line })),
-    );
-    const data = joined(shown.map(({ curve }) => curve), isLog);
-    const hasMeans = smoothing > 0;
-    const bands: uPlot.Band[] = [];
-    const series: uPlot.Series[] = [{}];
-    for (const { curve, line: { colour, dash } } of shown) {
-      const isFaint = hasMeans && !curve.isSmooth && !curve.range;
-      series.push({
-        label: curve.key,
-        stroke: isFaint ? `${colour}40` : colour,
-        width: isFaint ? 1 : 1.5,
-        dash: isFaint ? [] : dash,
-        points: { show: curve.x.length < 2, size: 6 },
-      });
-      if (!curve.range) continue;
-      const edge = { width: 0, points: { show: false } };
-      series.push({ ...edge, label: "lowest" }, { ...edge, label: "highest" });
-      bands.push({ series: [series.length - 1, series.length - 2], fill: `${colour}2e` });
-    }
+    if (!isVisible || !place.current || !isDrawn) return undefined;
     const text = isDark.matches ? "#c9d1d9" : "#333a44";
     const grid = { stroke: isDark.matches ? "#30363d" : "#e3e7ec", width: 1 };
     const axis = { stroke: text, grid, ticks: grid, font: "11px system-ui" };
@@ -157,14 +133,15 @@ export function Chart(props: ChartProps) {
         height: HEIGHT,
         legend: { show: false },
         scales: {
-          x: {
-            time: x === "wall",
-            range: (_, low, high) => inView.current ?? (low === high ? [low - 1, high + 1] : [low, high]),
-          },
-          y: isLog ? { distr: 3 } : {},
+          x: { time: x === "wall", range: (_, low, high) => [low, high] },
+          y: { ...(isLog ? { distr: 3 as const } : {}), range: () => {
+            const span = inView.current && heights(shown.current.map((each) => each.ordered), inView.current, isLog);
+            if (!span) return [null, null];
+            return isLog ? uPlot.rangeLog(...span, 10, false) : uPlot.rangeNum(...span, 0.1, true);
+          } },
         },
-        series,
-        bands,
+        // The axes are the library's; the curves are painted in its hook, each along its own places.
+        series: [{}, { paths: () => null, points: { show: false } }],
         axes: [
           { ...axis, size: 32, ...(x === "time" ? { values: (_, all) => all.map(duration) } : {}) },
           { ...axis, size: 62, values: (_, all) => all.map((each) => (each === null ? "" : number(each))) },
@@ -180,10 +157,10 @@ export function Chart(props: ChartProps) {
           ],
           setCursor: [(chart) => setUnder(chart.cursor.left != null && chart.cursor.left >= 0
             ? chart.posToVal(chart.cursor.left, "x") : null)],
-          draw: [(chart) => drawMarks(chart, shown), (chart) => drawNotFinite(chart, shown)],
+          draw: [(chart) => draw(chart, shown.current, isLog)],
         },
       },
-      data,
+      [[], []],
       place.current,
     );
     plot.current = made;
@@ -197,13 +174,26 @@ export function Chart(props: ChartProps) {
       made.destroy();
       plot.current = null;
     };
-  }, [drawn, isVisible, isLog, isDark.matches, lines.map((each) => each.key + each.line.colour + each.line.dash).join()]);
+  }, [isDrawn, isVisible, isLog, x, isDark.matches]);
 
-  const marks = new Set(keys.flatMap((key) => curves.current.get(key)?.[0]?.marks.map(([kind]) => kind) ?? []));
+  useEffect(() => {
+    const hasMeans = smoothing > 0;
+    shown.current = lines.flatMap((each) => (curves.current.get(each.key) ?? [])
+      .filter((its) => its.x.length)
+      .map((its) => ({ ordered: its, line: each.line, isFaint: hasMeans && !its.curve.isSmooth && !its.low })));
+    const whole = extent(shown.current.map((each) => each.ordered));
+    const view = (inView.current = range ?? whole);
+    plot.current?.batch(() => {
+      plot.current?.setData(whole ? [whole, [0, 0]] : [[], []], false);
+      if (view) plot.current?.setScale("x", { min: view[0], max: view[1] });
+    });
+  }, [drawn, range, isVisible, isLog, x, smoothing, isDark.matches,
+    lines.map((each) => each.key + each.line.colour + each.line.dash).join()]);
+
   const all = keys.flatMap((key) => curves.current.get(key) ?? []);
-  const odd = all.filter((each) => !each.isSmooth).reduce(
-    (count, each) => count + each.y.reduce((sum, value) => sum + (Number.isFinite(value) ? 0 : 1), 0), 0);
-  const isPartly = all.some((each) => !each.isRead);
+  const marks = new Set(all.flatMap(({ curve }) => curve.marks.map(([kind]) => kind)));
+  const odd = all.reduce((count, each) => count + (each.curve.isSmooth ? 0 : each.odd.length), 0);
+  const isPartly = all.some(({ curve }) => !curve.isRead);
   const zoom = (factor: number, shift = 0): void => {
     const scale = plot.current?.scales["x"];
     if (scale?.min == null || scale.max == null) return;
@@ -234,14 +224,14 @@ export function Chart(props: ChartProps) {
       <div class="plot" ref={place} onDblClick={() => setRange(null)} role="img" aria-hidden="true" />
       <p class="under">
         {problem ? <span class="wrong">{problem}</span>
-          : under === null ? notes(odd, isPartly, range !== null && all.some((each) => !each.isExact && !each.range), drawn, all, marks)
+          : under === null ? notes(odd, isPartly, range !== null && all.some(({ curve }) => !curve.isExact && !curve.range), drawn, all, marks)
           : values(under, props, curves.current)}
       </p>
     </figure>
   );
 }
 
-function notes(odd: number, isPartly: boolean, isFolded: boolean, drawn: number, all: Curve[],
+function notes(odd: number, isPartly: boolean, isFolded: boolean, drawn: number, all: Ordered[],
   marks: Set<string>): string {
   if (!drawn) return "…";
   const said = [];
@@ -255,7 +245,7 @@ function notes(odd: number, isPartly: boolean, isFolded: boolean, drawn: number,
 }
 
 /** The values of the runs at a place of the axis, the nearest of each. */
-function values(at: number, props: ChartProps, curves: Map<string, Curve[]>) {
+function values(at: number, props: ChartProps, curves: Map<string, Ordered[]>) {
   const shown = props.lines.map(({ key, name, line }) => {
     const of = curves.get(key) ?? [];
     const curve = of[of.length - 1];
@@ -265,7 +255,7 @@ function values(at: number, props: ChartProps, curves: Map<string, Curve[]>) {
       <span key={key} class="value">
         <i style={{ background: line.colour }} />
         {name} <b>{number(curve.y[near] as number)}</b>
-        {curve.range && ` (${number(curve.range.low[near] as number)} to ${number(curve.range.high[near] as number)})`}
+        {curve.low && curve.high && ` (${number(curve.low[near] as number)} to ${number(curve.high[near] as number)})`}
       </span>
     );
   }).filter(Boolean);
@@ -287,32 +277,30 @@ export function nearest(x: Float64Array, at: number): number {
   return Math.abs((x[before] as number) - at) <= Math.abs((x[low] as number) - at) ? before : low;
 }
 
-/** All curves along one axis; what is not finite is a gap, what a run does not have there is none. */
-function joined(curves: Curve[], isLog: boolean): uPlot.AlignedData {
-  const tables = curves.map(({ x, y, range }): uPlot.AlignedData => {
-    const order = Array.from(x.keys());
-    if (order.some((at) => at > 0 && (x[at] as number) < (x[at - 1] as number))) {
-      order.sort((one, other) => (x[one] as number) - (x[other] as number));
-    }
-    const drawable = (value: number): number | null =>
-      Number.isFinite(value) && (!isLog || value > 0) ? value : null;
-    const columns = range ? [y, range.low, range.high] : [y];
-    return [
-      order.map((at) => x[at] as number),
-      ...columns.map((values) => order.map((at) => drawable(values[at] as number))),
-    ] as uPlot.AlignedData;
-  });
-  return tables.length ? uPlot.join(tables, tables.map((table) => table.map(() => 2))) : [[]];
+/** Paint the curves and their marks between the axes. */
+function draw(chart: uPlot, shown: Shown[], isLog: boolean): void {
+  const { ctx, scales: { x, y } } = chart;
+  const { left, top, width, height } = chart.bbox;
+  if (x?.min == null || x.max == null || y?.min == null || y.max == null) return;
+  const frame: Frame = { left, top, width, height, x: [x.min, x.max], y: [y.min, y.max], isLog };
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(left, top, width, height);
+  ctx.clip();
+  for (const each of shown) paint(ctx, frame, each);
+  ctx.restore();
+  drawMarks(chart, shown);
+  drawNotFinite(chart, shown);
 }
 
 /** A line where a resumed attempt goes on, a cross where an exception was. */
-function drawMarks(chart: uPlot, shown: { curve: Curve; line: Line }[]): void {
+function drawMarks(chart: uPlot, shown: Shown[]): void {
   const { ctx } = chart;
   const { top, height, left, width } = chart.bbox;
   const size = 3.5 * devicePixelRatio;
   ctx.save();
   ctx.lineWidth = devicePixelRatio;
-  for (const { curve, line } of shown) {
+  for (const { ordered: { curve }, line } of shown) {
     if (curve.isSmooth) continue;
     ctx.strokeStyle = line.colour;
     for (const [kind, at] of curve.marks) {
@@ -335,31 +323,30 @@ function drawMarks(chart: uPlot, shown: { curve: Curve; line: Line }[]): void {
 }
 
 /** A mark at the foot of the chart for each value that is NaN or infinite. */
-function drawNotFinite(chart: uPlot, shown: { curve: Curve; line: Line }[]): void {
+function drawNotFinite(chart: uPlot, shown: Shown[]): void {
   const { ctx } = chart;
   const { top, height, left, width } = chart.bbox;
   const size = 5 * devicePixelRatio;
   ctx.save();
-  for (const { curve, line } of shown) {
-    if (curve.isSmooth) continue;
+  for (const { ordered: its, line } of shown) {
+    if (its.curve.isSmooth) continue;
     ctx.fillStyle = line.colour;
-    curve.y.forEach((value, place) => {
-      if (Number.isFinite(value)) return;
-      const x = chart.valToPos(curve.x[place] as number, "x", true);
-      if (!(x >= left && x <= left + width)) return;
-      const isHigh = value === Infinity;
+    for (const place of its.odd) {
+      const x = chart.valToPos(its.x[place] as number, "x", true);
+      if (!(x >= left && x <= left + width)) continue;
+      const isHigh = its.y[place] === Infinity;
       const foot = isHigh ? top : top + height;
       ctx.beginPath();
       ctx.moveTo(x - size, foot);
       ctx.lineTo(x + size, foot);
       ctx.lineTo(x, foot + (isHigh ? 1.6 : -1.6) * size);
       ctx.fill();
-    });
+    }
   }
   ctx.restore();
 }
 
-function described(props: ChartProps, curves: Map<string, Curve[]>): string {
+function described(props: ChartProps, curves: Map<string, Ordered[]>): string {
   const said = props.lines.slice(0, MOST_SHOWN).map(({ key, name }) => {
     const y = curves.get(key)?.[0]?.y;
     return y?.length ? `${name}: last ${number(y[y.length - 1] as number)}` : `${name}: no values`;
