@@ -12,7 +12,7 @@ from inspect import Parameter, signature
 from typing import Any, NamedTuple, ParamSpec
 
 from ..bus.errors import ArgumentTypeError, UnsupportedArgumentError, UsageError
-from ..bus.system.streams import notify_user
+from ..bus.system.streams import notify_once, notify_user
 from .arguments import as_plain
 from .barebones import barebones_arguments
 
@@ -183,6 +183,20 @@ _OF_CALLBACKS: dict[str, dict[str, _Unsupported]] = {
     },
 }
 
+# Arguments that take a number of batches or a share of them -> what 1 does, what 1.0 does.
+_ONE_OR_ALL = {
+    **dict.fromkeys(
+        (
+            "limit_train_batches",
+            "limit_val_batches",
+            "limit_test_batches",
+            "limit_predict_batches",
+            "overfit_batches",
+        ),
+        ("reads one batch", "reads all batches"),
+    ),
+    "val_check_interval": ("validates after each batch", "validates at the end of an epoch"),
+}
 # Arguments for which None is a value.
 _NONE_IS_A_VALUE = ("check_val_every_n_epoch",)
 
@@ -223,6 +237,7 @@ def takes_former_arguments(init: Callable[P, None]) -> Callable[P, None]:
         _separate_strategy(given)
         settled = settle(given, defaults)
         self._arguments = {**defaults, **settled}
+        _say_one_or_all(given)
         self._defaults = plain_defaults
         init(self, *args, **settled)
 
@@ -341,6 +356,20 @@ def meaning(owner: str, name: str, value: Any, argument: _Unsupported) -> Mappin
     raise UnsupportedArgumentError(
         f"{owner}({name}={shown}) is not supported; use instead: {argument.instead}"
     )
+
+
+def _say_one_or_all(given: Mapping[str, Any]) -> None:
+    """Say what 1 and 1.0 mean in arguments that take a number of batches or a share of them.
+
+    Args:
+        given: arguments of the user.
+    """
+    for name, (one, whole) in _ONE_OR_ALL.items():
+        value = given.get(name)
+        if type(value) is int and value == 1:
+            notify_once(f"nightbus: Trainer({name}=1) {one}; 1.0 {whole}")
+        elif type(value) is float and value == 1.0:
+            notify_once(f"nightbus: Trainer({name}=1.0) {whole}; 1 {one}")
 
 
 def _separate_strategy(given: dict[str, Any]) -> None:

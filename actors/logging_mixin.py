@@ -74,9 +74,9 @@ class LoggingMixin:
             value: a number, a one-element tensor, or a torchmetrics Metric; or a dict of them, each
                 of which is recorded as ``name/key``.
             prog_bar: show the metric in the progress bar.
-            logger: send the metric to sinks; None means True. Step values are sent only every
-                ``log_every_n_steps`` steps. If True is given and the Trainer has no sink, a
-                warning says so once.
+            logger: send the metric to sinks; None means True. Values of training steps are sent
+                only every ``log_every_n_steps`` steps. If True is given and the Trainer has no
+                sink, a warning says so once.
             on_step: record each value. The default depends on the hook: True in training steps.
             on_epoch: record the epoch's reduction. The default depends on the hook: True in
                 evaluation and at epoch ends. With both, ``name_step`` and ``name_epoch`` are

@@ -12,6 +12,7 @@ NightbusError
 │   │                       TypeError too
 │   ├── NotAttachedError    a module or callback was never in a run; a RuntimeError too
 │   │   └── NoModuleError   a Trainer has no module to save; an AttributeError too
+│   ├── StateKeyError       two callbacks would save their states under one key; a RuntimeError too
 │   └── ForkedChildError    a forked child tried to continue its parent's run
 ├── RunFolderError          the run's folder is missing, locked or cannot be written
 ├── LogError                the event log
@@ -112,6 +113,10 @@ class NotAttachedError(UsageError, RuntimeError):
 
 class NoModuleError(NotAttachedError, AttributeError):
     """A Trainer that has not run a module yet was asked to save it."""
+
+
+class StateKeyError(UsageError, RuntimeError):
+    """Two callbacks would save their states under the same key, so that one would be lost."""
 
 
 class ForkedChildError(UsageError):

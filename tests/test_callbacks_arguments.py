@@ -167,6 +167,22 @@ def test_callbacks_of_a_type_find_their_state_by_a_key_of_their_own(tmp_path: Pa
     assert [callback.found for callback in after] == ["epochs", "batches"]
 
 
+def test_callbacks_whose_states_would_overwrite_each_other_are_refused() -> None:
+    class Same(nb.Callback):
+        @property
+        def state_key(self) -> str:
+            return "same"
+
+    class Counter(Same):
+        def state_dict(self) -> dict[str, Any]:
+            return {"count": 1}
+
+    nb.Trainer(callbacks=[Same(), Same()], enable_progress_bar=False)  # without a state
+    for kind in (nb.UsageError, RuntimeError):
+        with pytest.raises(kind, match="have the same state_key 'same'"):
+            nb.Trainer(callbacks=[Counter(), Counter()], enable_progress_bar=False)
+
+
 def test_a_callbacks_key_is_that_of_lightning_and_its_state_is_found_by_its_address() -> None:
     stopping = nb.EarlyStopping("val_loss", mode="max")
     saving = nb.ModelCheckpoint(monitor="val_loss")

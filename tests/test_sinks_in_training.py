@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 from models import Small, loader, trainer
 
@@ -76,3 +77,21 @@ def test_a_sinks_own_table_stays_its_own(tmp_path: Path) -> None:
 
     assert live._table == replayed._table
     assert "train_loss" in live._table
+
+
+def test_sinks_get_each_batch_of_an_evaluation_that_is_logged(tmp_path: Path) -> None:
+    class Logs(Small):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.log("by_batch", float(batch_idx), on_step=True, on_epoch=False)
+
+    got: list[tuple[str, float]] = []
+    run = trainer(
+        tmp_path,
+        sinks=[lambda put: got.append((put.name, put.value))],
+        num_sanity_val_steps=0,
+        log_every_n_steps=50,
+    )
+    run.fit(Logs(), loader(8), loader(8))  # 2 batches of each
+
+    assert [value for name, value in got if name == "by_batch"] == [0.0, 1.0]
+    assert run.logged_metrics["by_batch"] == 1.0

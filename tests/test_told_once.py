@@ -123,6 +123,25 @@ def test_modules_among_hyperparameters(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"limit_train_batches": 1}, "limit_train_batches=1) reads one batch; 1.0 reads all"),
+        ({"overfit_batches": 1.0}, "overfit_batches=1.0) reads all batches; 1 reads one batch"),
+        ({"val_check_interval": 1}, "val_check_interval=1) validates after each batch"),
+        ({"limit_val_batches": 2, "val_check_interval": 0.5}, ""),
+    ],
+)
+def test_whether_one_means_one_batch_or_all(
+    arguments: Any, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nb.Trainer(max_epochs=1, **QUIET, **arguments)
+    nb.Trainer(max_epochs=1, **QUIET, **arguments)
+
+    err = capsys.readouterr().err
+    assert err.count(said) == 1 if said else not err
+
+
 class Logs(Small):
     """Logs a metric for loggers, by name."""
 

@@ -16,17 +16,41 @@ from ..actors.callbacks.run_checkpoint import RunCheckpoint
 from ..actors.callbacks.stochastic_weight_averaging import StochasticWeightAveraging
 from ..actors.callbacks.terminate_on_nan import TerminateOnNaN
 from ..actors.callbacks.timer import Timer
+from ..actors.overrides import is_own
 from ..bus.actor import Actor
-from ..bus.errors import ArgumentTypeError, UsageError
+from ..bus.errors import ArgumentTypeError, StateKeyError, UsageError
 from ..bus.system.logging_setup import get_logger
 from ..sinks.progress_bar import ProgressBar
 from ..sinks.sink import Sink
 
 _log = get_logger("nightbus.trainer", of_all_ranks=True)
+_STATES = ("state_dict", "on_save_checkpoint")
 
 
 def _saves_checkpoints(callback: Callback) -> bool:
     return isinstance(callback, Checkpoint)
+
+
+def _check_keys(callbacks: Sequence[Callback]) -> None:
+    """Refuse callbacks whose states would overwrite each other's in checkpoints.
+
+    Args:
+        callbacks: the callbacks; keys that are not their own are addresses, which differ.
+
+    Raises:
+        StateKeyError: two with a state have the same key.
+    """
+    seen: dict[str, Callback] = {}
+    for callback in callbacks:
+        if not is_own(callback, "state_key") or not any(is_own(callback, hook) for hook in _STATES):
+            continue
+        other = seen.setdefault(callback.saved_as, callback)
+        if other is not callback:
+            raise StateKeyError(
+                f"{type(other).__name__} and {type(callback).__name__} have the same state_key "
+                f"{callback.saved_as!r}, and one state would be lost; have state_key tell them "
+                "apart: return self._generate_state_key(argument=...)"
+            )
 
 
 def bar_of(
@@ -181,6 +205,7 @@ class Participants:
 
         Raises:
             UsageError: there is a ModelCheckpoint, and none is wanted.
+            StateKeyError: two callbacks with a state have one key.
         """
         if not saves and any(isinstance(entry, ModelCheckpoint) for entry in self.callbacks):
             raise UsageError(
@@ -196,6 +221,7 @@ class Participants:
             if wanted and not any(isinstance(entry, kind) for entry in self.callbacks):
                 self.callbacks.append(made())
         self.callbacks.sort(key=_saves_checkpoints)
+        _check_keys(self.callbacks)
 
     @property
     def callbacks_in_order(self) -> list[Callback]:

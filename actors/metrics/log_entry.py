@@ -156,8 +156,9 @@ class LogEntry:
         self.to_epoch: tuple[str, ...] = (*bar, "callbacks", *loggers)
         # Callbacks monitor the result of evaluation, not of a batch.
         callbacks = ("callbacks",) if stage == "train" else ()
-        self.to_step_thinned: tuple[str, ...] = (*bar, *callbacks)
         self.to_step: tuple[str, ...] = (*bar, *callbacks, *loggers)
+        # ``log_every_n_steps`` counts steps of training, none of which an evaluation takes.
+        self.to_step_thinned = (*bar, *callbacks) if stage == "train" else self.to_step
 
     def begin(self) -> Reduction:
         """Return the reduction of an epoch, created for its first value."""
