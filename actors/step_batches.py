@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ..bus.system.logging_setup import get_logger
+from ..bus.system.streams import notify_once
 
 _log = get_logger("nightbus.steps")
 
@@ -76,6 +77,10 @@ class BatchSources:
             step: the module's.
             arguments: names of its arguments, the batch and its number first.
         """
+        notify_once(
+            f"nightbus: {name} fetches its batches from dataloader_iter; the hooks around it get "
+            "the batch that it begins with"
+        )
         loader = arguments.index("dataloader_idx") if "dataloader_idx" in arguments else None
 
         def call(batch: Any, batch_idx: int, *rest: Any) -> Any:

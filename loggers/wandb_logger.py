@@ -180,8 +180,6 @@ class WandbLogger(RecordedLogger):
             step: their step; the current one by default.
             **kwargs: a list for each further argument of ``wandb.Image``, such as ``caption``.
         """
-        if not isinstance(images, list):
-            raise TypeError(f"images is a {type(images).__name__}; expected a list of images")
         self._log_each("Image", key, images, step, kwargs)
 
     def log_audio(
@@ -213,6 +211,9 @@ class WandbLogger(RecordedLogger):
     def _log_each(
         self, kind: str, key: str, entries: list[Any], step: int | None, more: Mapping[str, Any]
     ) -> None:
+        if not isinstance(entries, list):
+            what = f"{kind.lower()}s"
+            raise TypeError(f"{what} is a {type(entries).__name__}; expected a list of {what}")
         for name, values in more.items():
             if len(values) != len(entries):
                 raise ValueError(

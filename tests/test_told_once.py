@@ -192,3 +192,38 @@ def test_hyperparameters_that_were_changed_since_init_are_told(
     module.hparams.lr = 0.5
     trainer(tmp_path).fit(module, loader(12))
     assert "hyperparameters of Kept were changed since its __init__: lr;" in capsys.readouterr().err
+
+
+def test_hyperparameters_with_other_values_in_the_datamodule_whatever_their_keys_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Data(nb.LightningDataModule):
+        def __init__(self, options: dict[Any, Any]) -> None:
+            super().__init__()
+            self.save_hyperparameters(options)
+
+        def train_dataloader(self) -> Any:
+            return loader()
+
+    class Kept(Small):
+        def __init__(self, options: dict[Any, Any]) -> None:
+            super().__init__()
+            self.save_hyperparameters(options)
+
+    trainer(tmp_path).fit(Kept({1: 1, "2": 2}), datamodule=Data({1: 0, "2": 3}))
+
+    said = capsys.readouterr().err
+    assert "with other values" in said
+    assert "1, 2" in said
+
+
+def test_what_hooks_get_around_a_step_that_fetches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Fetches(Small):
+        def training_step(self, dataloader_iter: Any) -> Any:  # type: ignore[override]
+            return self.loss(next(dataloader_iter)[0])
+
+    trainer(tmp_path, max_epochs=2).fit(Fetches(), loader())
+
+    assert capsys.readouterr().err.count("training_step fetches its batches") == 1

@@ -15,6 +15,7 @@ from ..bus.media import EncodedMedia, encode_text
 from ..bus.secrets.redaction import redact_setting
 from ..loggers.folder_logger import FolderLogger
 from ..loggers.logger import Logger, RecordedLogger
+from ..loggers.wandb_logger import WandbLogger
 from ..sinks.logger_sink import LoggerSink
 from ..sinks.sink import Sink
 from .participants import Participants
@@ -61,7 +62,8 @@ class ForLoggers:
             checkpoints: folder of the run's checkpoints; None if it has none.
         """
         loggers = [s.logger for s in self._participants.sinks if isinstance(s, LoggerSink)]
-        for logger in loggers:
+        # W&B first: it follows the writers of TensorBoard that are made after its own run.
+        for logger in sorted(loggers, key=lambda logger: not isinstance(logger, WandbLogger)):
             if isinstance(logger, RecordedLogger):
                 _ = logger.experiment
         for logger in loggers:

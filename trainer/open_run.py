@@ -353,7 +353,7 @@ def _say_changed_values(owner: HyperparametersMixin | None) -> None:
     if owner is None or "_hparams_initial" not in vars(owner):
         return
     now, before = as_plain(owner.hparams), as_plain(owner.hparams_initial)
-    changed = sorted(name for name in now.keys() & before if now[name] != before[name])
+    changed = sorted(str(name) for name in now.keys() & before if now[name] != before[name])
     if changed:
         notify_once(
             f"nightbus: hyperparameters of {type(owner).__name__} were changed since its __init__: "
@@ -368,5 +368,5 @@ def _say_other_values(datamodules: dict[str, Plain], modules: dict[str, Plain]) 
         _log.warning(
             "the datamodule and the module have hyperparameters of the same name with other "
             "values; the log has those of the module",
-            names=", ".join(sorted(names)),
+            names=", ".join(sorted(map(str, names))),
         )

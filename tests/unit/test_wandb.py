@@ -164,3 +164,26 @@ def test_the_logger_of_lightnings_name_writes_what_is_logged_once(tmp_path: Path
     assert [row["by_hand"] for row in found if "by_hand" in row] == [0.5]
     assert len([row for row in found if any("pictures" in name for name in row)]) == 1
     assert len(list((tmp_path / "wb").rglob("*.png"))) == 1
+
+
+def test_the_logger_begins_before_writers_of_tensorboard_and_takes_lists_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+    for kind in (nb.TensorBoardLogger, nb.WandbLogger):
+        made = kind.experiment.fget
+
+        def note(self: Any, kind: type = kind, made: Any = made) -> Any:
+            begun.append(kind)
+            return made(self)
+
+        monkeypatch.setattr(kind, "experiment", property(note))
+    wandb = nb.WandbLogger(save_dir=tmp_path, offline=True)
+    run = trainer(tmp_path, logger=[nb.TensorBoardLogger(tmp_path), wandb])
+    run.fit(Small(), loader())
+
+    assert begun[0] is nb.WandbLogger
+    for kind in ("image", "audio", "video"):
+        with pytest.raises(TypeError, match=rf"{kind}s is a str; expected a list"):
+            getattr(wandb, f"log_{kind}")("a", f"1.{kind}")
+    wandb.experiment.finish()
