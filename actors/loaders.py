@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import RandomSampler
 
-from ..bus.errors import RankMismatchError, UsageError
+from ..bus.errors import ArgumentTypeError, RankMismatchError, UsageError
 from ..bus.routes import Routes
 from ..bus.system.logging_setup import get_logger
 from .arguments import check_at_least, check_choice
@@ -264,7 +264,7 @@ class Loaders:
         given = self.given.get("train")
         found = self._routes().call("train_dataloader") if given is None else given
         if found is None:
-            raise UsageError(
+            raise ArgumentTypeError(
                 "there is no training data: pass train_dataloaders or a datamodule to fit(), or "
                 "define train_dataloader()"
                 + similar_method(self._datamodule or self._module, "train_dataloader")

@@ -688,3 +688,20 @@ for shows in ("a bar", "a message"):
     of_the_bar, of_the_message, _ = re.split(r"^a .*\n", done.stderr, flags=re.MULTILINE)
     assert of_the_bar
     assert of_the_message
+
+
+@pytest.mark.parametrize("function", ["fit", "validate", "test", "predict"])
+@pytest.mark.parametrize("given", [None, object()])
+def test_what_is_no_dataloader_is_a_type_error_too(
+    function: str, given: object, tmp_path: Path
+) -> None:
+    class Bare(Small):
+        def validation_step(self, batch: Any, batch_idx: int) -> None: ...
+
+        def test_step(self, batch: Any, batch_idx: int) -> None: ...
+
+        def predict_step(self, batch: Any, batch_idx: int) -> None: ...
+
+    for kind in (nb.UsageError, TypeError):
+        with pytest.raises(kind, match="dataloader"):
+            getattr(trainer(tmp_path), function)(Bare(), given)

@@ -12,7 +12,7 @@ from ..actors.hooks import similar_method
 from ..actors.module import LightningModule
 from ..actors.ranks.seeds import spread_seeds
 from ..actors.ranks.weights import share_weights, synchronize_batchnorm
-from ..bus.errors import UsageError
+from ..bus.errors import ArgumentTypeError
 from ..bus.events import Scalar
 from ..bus.system.logging_setup import get_logger
 from ..bus.system.streams import notify_user
@@ -156,7 +156,7 @@ def evaluate(
     """
     _set_up(trainer, function, checkpoint)
     if not trainer.loaders.evaluation(function):
-        raise UsageError(_no_dataloader(trainer, function))
+        raise ArgumentTypeError(_no_dataloader(trainer, function))
     results: list[dict[str, Scalar]] = trainer.loop_of(function).run()
     tear_down(trainer, function)
     return results
@@ -177,7 +177,7 @@ def predict(trainer: TrainerParts, checkpoint: dict[str, Any] | None) -> Any:
     """
     _set_up(trainer, "predict", checkpoint)
     if not trainer.loaders.evaluation("predict"):
-        raise UsageError(_no_dataloader(trainer, "predict"))
+        raise ArgumentTypeError(_no_dataloader(trainer, "predict"))
     predictions = trainer.predict_loop.run()
     tear_down(trainer, "predict")
     return predictions

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from torch.utils.data import Dataset
 
-from ...bus.errors import CheckpointError, UsageError
+from ...bus.errors import ArgumentTypeError, CheckpointError, UsageError
 from ..arguments import described
 from .position import DataReader
 from .worker_seeds import PassKey
@@ -216,7 +216,7 @@ def check_loader(loader: Any, where: str) -> Any:
                 "DataLoader(dataset, batch_size=...)"
             )
     if loader is None or not hasattr(loader, "__iter__"):
-        raise UsageError(
+        raise ArgumentTypeError(
             f"{where} gave {described(loader)}; expected a DataLoader or another iterable of "
             "batches"
         )

@@ -169,21 +169,25 @@ def test_the_logger_of_lightnings_name_writes_what_is_logged_once(tmp_path: Path
 def test_the_logger_begins_before_writers_of_tensorboard_and_takes_lists_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = []
-    for kind in (nb.TensorBoardLogger, nb.WandbLogger):
+    begun: list[type] = []
+
+    def noting(kind: Any) -> property:
         made = kind.experiment.fget
 
-        def note(self: Any, kind: type = kind, made: Any = made) -> Any:
+        def experiment(self: Any) -> Any:
             begun.append(kind)
             return made(self)
 
-        monkeypatch.setattr(kind, "experiment", property(note))
+        return property(experiment)
+
+    for kind in (nb.TensorBoardLogger, nb.WandbLogger):
+        monkeypatch.setattr(kind, "experiment", noting(kind))
     wandb = nb.WandbLogger(save_dir=tmp_path, offline=True)
     run = trainer(tmp_path, logger=[nb.TensorBoardLogger(tmp_path), wandb])
     run.fit(Small(), loader())
 
     assert begun[0] is nb.WandbLogger
-    for kind in ("image", "audio", "video"):
-        with pytest.raises(TypeError, match=rf"{kind}s is a str; expected a list"):
-            getattr(wandb, f"log_{kind}")("a", f"1.{kind}")
+    for media in ("image", "audio", "video"):
+        with pytest.raises(TypeError, match=rf"{media}s is a str; expected a list"):
+            getattr(wandb, f"log_{media}")("a", f"1.{media}")
     wandb.experiment.finish()
