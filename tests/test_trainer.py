@@ -700,7 +700,6 @@ def test_what_is_no_dataloader_is_a_type_error_too(
 
         def test_step(self, batch: Any, batch_idx: int) -> None: ...
 
-
     for kind in (nb.UsageError, TypeError):
         with pytest.raises(kind, match="dataloader"):
             getattr(trainer(tmp_path), function)(Bare(), given)
