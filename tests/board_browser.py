@@ -1,13 +1,17 @@
 """The board's page in a real browser: boards that serve, pages that are opened, runs to look at."""
 
+import io
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 from board_asked import TOKEN, begun
+from helpers import eventually
+from PIL import Image
 from recorded_runs import SECOND_NS, RecordedRun
 
 import nightbus as nb
@@ -15,6 +19,8 @@ from nightbus.sinks.board.address import address_of, listening
 from nightbus.sinks.board.page_files import page_files
 from nightbus.sinks.board.server import serve
 from nightbus.sinks.board.shelf import Shelf
+
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 
 WAIT_MS = 60_000
 OPTIMIZERS, RATES = ("SGD", "Adam"), (0.1, 0.01, 0.001)
@@ -95,3 +101,41 @@ def six_runs(root: Path) -> dict[tuple[str, float], RecordedRun]:
             attempt.end()
             found[optimizer, rate] = run
     return found
+
+
+def mix_of(locator: Any) -> list[int]:
+    """How much of each colour is seen, for pictures that are drawn: large numbers first."""
+    picture = Image.open(io.BytesIO(locator.screenshot())).convert("RGB")
+    return sorted((count for count, _ in picture.getcolors(1 << 24)), reverse=True)
+
+
+def pixels_of(locator: Any, colour: str) -> int:
+    """How many pixels of something are nearly of a colour, such as ``#0072b2``."""
+    wanted = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+    picture = Image.open(io.BytesIO(locator.screenshot())).convert("RGB")
+    return sum(
+        count
+        for count, its in picture.getcolors(1 << 24)
+        if all(abs(one - other) < 24 for one, other in zip(its, wanted, strict=True))
+    )
+
+
+def box_of(locator: Any) -> Any:
+    """Where something is, also if it is just drawn anew."""
+    return eventually(locator.bounding_box)
+
+
+def drag(page: Any, locator: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Press the mouse at a place, in shares of width and height, and let it go at another."""
+    box = box_of(locator)
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    page.mouse.move(*places[1], steps=5)
+    page.mouse.up()
+
+
+def hover(page: Any, locator: Any, x: float, y: float = 0.5) -> None:
+    """Move the mouse over a place, in shares of width and height."""
+    box = box_of(locator)
+    page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])

@@ -10,6 +10,7 @@ export function number(value: number): string {
 }
 
 export function duration(seconds: number): string {
+  if (!seconds) return "0 s";
   if (seconds >= 3600) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
   if (seconds >= 60) return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
   if (seconds >= 1) return `${seconds.toPrecision(3)} s`;

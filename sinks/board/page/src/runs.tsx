@@ -111,7 +111,7 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
         <input type="search" id="where" aria-label={source.isLive ? "condition" : "find runs"} value={typed}
           placeholder={source.isLive ? "lr < 0.01 and ending == 'completed'" : "find runs"}
           onInput={(event) => setTyped(event.currentTarget.value)} />
-        <Columns source={source} columns={columns} change={change} />
+        <Columns source={source} columns={state.columns.length ? state.columns : columns} change={change} />
       </div>
       <div class="tools choices-of-names">
         <ChoiceOfName label="small curve" none="none" value={spark} kinds={["metrics"]} names={names} refresh={askNames}
