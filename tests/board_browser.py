@@ -103,19 +103,23 @@ def six_runs(root: Path) -> dict[tuple[str, float], RecordedRun]:
     return found
 
 
+def _colours(locator: Any) -> list[tuple[int, Any]]:
+    """How many pixels of each colour are seen."""
+    picture = Image.open(io.BytesIO(locator.screenshot())).convert("RGB")
+    return picture.getcolors(1 << 24) or []
+
+
 def mix_of(locator: Any) -> list[int]:
     """How much of each colour is seen, for pictures that are drawn: large numbers first."""
-    picture = Image.open(io.BytesIO(locator.screenshot())).convert("RGB")
-    return sorted((count for count, _ in picture.getcolors(1 << 24)), reverse=True)
+    return sorted((count for count, _ in _colours(locator)), reverse=True)
 
 
 def pixels_of(locator: Any, colour: str) -> int:
     """How many pixels of something are nearly of a colour, such as ``#0072b2``."""
     wanted = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
-    picture = Image.open(io.BytesIO(locator.screenshot())).convert("RGB")
     return sum(
         count
-        for count, its in picture.getcolors(1 << 24)
+        for count, its in _colours(locator)
         if all(abs(one - other) < 24 for one, other in zip(its, wanted, strict=True))
     )
 
