@@ -1,6 +1,7 @@
 """The board: many runs as small curves, colours, groups and bands; long metrics in full."""
 
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,37 @@ def test_what_there_was_no_time_to_read_is_asked_for_again_and_large_runs_not_at
 
     assert b'"is_read":false' in bytes(late)
     assert large == {"is_read": True, "x": [], "y": [], "is_large": True}
+
+
+# -- the table -----------------------------------------------------------------------------------
+
+
+def test_who_asks_while_the_runs_are_read_again_gets_them_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded(tmp_path, 0.1, 1.0)
+    shelf = Shelf(tmp_path)
+    before = shelf.table()
+    recorded(tmp_path, 0.2, 1.0)
+    is_reading, may_end, chosen = threading.Event(), threading.Event(), shelf._chosen
+
+    def slow() -> Any:
+        is_reading.set()
+        may_end.wait(60)
+        return chosen()
+
+    monkeypatch.setattr(shelf, "_chosen", slow)
+    monkeypatch.setattr(shelf, "_read_again_s", 0.0)
+    reader = threading.Thread(target=shelf.table)
+    reader.start()
+    assert is_reading.wait(60)
+
+    meanwhile = shelf.table()
+    may_end.set()
+    reader.join(60)
+
+    assert meanwhile is before
+    assert (len(before.runs), len(shelf.known.runs)) == (1, 2)
 
 
 # -- colours, groups -----------------------------------------------------------------------------

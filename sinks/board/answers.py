@@ -89,15 +89,16 @@ def names_answer(table: Table) -> dict[str, list[str]]:
     Args:
         table: the runs.
     """
-    answer = {"fields": list(FIELDS)}
-    for kind in ("hparams", "metrics", "config", "environment", "versions"):
-        names: dict[str, None] = {}
-        for run in table.runs.summaries:
-            names |= dict.fromkeys(getattr(run, kind))
-            if len(names) >= MAX_NAMES:
-                break
-        answer[kind] = [plain(name) for name in list(names)[:MAX_NAMES]]
-    return answer
+    kinds = ("hparams", "metrics", "config", "environment", "versions")
+    names: dict[str, dict[str, None]] = {kind: {} for kind in kinds}
+    for run in table.runs.summaries:
+        said = run.said
+        its = (run.hparams, run.metrics, said.config, said.environment, said.versions)
+        for known, mapping in zip(names.values(), its, strict=True):
+            if len(known) < MAX_NAMES and not mapping.keys() <= known.keys():
+                known |= dict.fromkeys(mapping)
+    found = {kind: [plain(name) for name in list(its)[:MAX_NAMES]] for kind, its in names.items()}
+    return {"fields": list(FIELDS), **found}
 
 
 def metrics_answer(runs: Sequence[RunSummary]) -> dict[str, int]:

@@ -67,6 +67,7 @@ class BoardApp:
         self._cache = SeriesCache()
         self._limiter = trio.CapacityLimiter(_THREADS)
         self._sparks = Sparklines(self._cache)
+        self._named = (-1, b"")  # the table of which names were asked for last, and the answer
         self.numbers = CurveQuestions(shelf, self._cache)
         self._steering_limiter = trio.CapacityLimiter(_STEERING_THREADS)
         self.live = Live(shelf, self._cache)
@@ -136,7 +137,11 @@ class BoardApp:
         return msgspec.json.encode({"root": plain(str(self._shelf.root)), **answer})
 
     def _names(self, request: Request) -> bytes:
-        return msgspec.json.encode(names_answer(self._shelf.table()))
+        table, (number, answer) = self._shelf.table(), self._named
+        if number != table.number:
+            answer = msgspec.json.encode(names_answer(table))
+            self._named = table.number, answer
+        return answer
 
     def _offer(self, request: Request) -> bytes:
         return msgspec.json.encode(None if self._steering is None else self._steering.offer())

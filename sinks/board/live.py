@@ -36,31 +36,55 @@ class Live:
         self._shelf, self._cache = shelf, cache
         self._followed: Counter[str] = Counter()
         self._pages = 0
-        self._table = 0
+        self._table, self._is_gone = 0, False
         self._runs: dict[str, tuple[int, str]] = {}  # key -> number of values, ending
         self._latest: dict[str, Latest] = {}  # of those that go on
         self._changed = trio.Event()
         self._has_pages = trio.Event()
 
     async def watch(self) -> None:
-        """Read on whatever pages look at, until cancelled."""
+        """Read on whatever pages look at, until cancelled.
+
+        The table is read by itself: of many runs that go on it takes longer than their values may.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_table)
+            nursery.start_soon(self._watch_runs)
+
+    async def _watch_table(self) -> None:
         while True:
-            if not self._pages:
+            await self._until_there_is_a_page()
+            await trio.to_thread.run_sync(self._read_table)
+            await trio.sleep(EVERY_S)
+
+    async def _until_there_is_a_page(self) -> None:
+        if not self._pages:
+            if self._has_pages.is_set():
                 self._has_pages = trio.Event()
-                await self._has_pages.wait()
+            await self._has_pages.wait()
+
+    async def _watch_runs(self) -> None:
+        while True:
+            await self._until_there_is_a_page()
             if await trio.to_thread.run_sync(self._read, list(self._followed)):
                 self._changed.set()
                 self._changed = trio.Event()
             await trio.sleep(EVERY_S)
 
-    def _read(self, keys: list[str]) -> bool:
-        """Read on the table and the followed runs; return whether there is something new."""
-        before = self._table, dict(self._runs)
+    def _read_table(self) -> None:
         try:
-            table = self._shelf.table()
+            self._shelf.table()
+            self._is_gone = False
         except (NightbusError, OSError):  # the folder is gone; the page is told why when it asks
+            self._is_gone = True
+
+    def _read(self, keys: list[str]) -> bool:
+        """Read on the followed runs; return whether there is something new, also of the table."""
+        before = self._table, dict(self._runs)
+        if self._is_gone:
             self._table = _GONE
             return before[0] != _GONE
+        table = self._shelf.known
         self._table = table.number
         now = {}
         for key in keys:

@@ -69,23 +69,35 @@ class Shelf:
         self._table = Table(0, Runs([]), {})
         self._read_again_s = -1.0
 
+    @property
+    def known(self) -> Table:
+        """The runs as they were read last; its number is 0 if they were not yet."""
+        return self._table
+
     def table(self) -> Table:
-        """Return the runs.
+        """Return the runs; while another thread reads them again, as they were before.
 
         Raises:
             RunFolderError: there is no such folder any more.
             UsageError: the condition is wrong, or no run has one of its names.
         """
-        with self._lock:
-            if time.monotonic() >= self._read_again_s:
-                began_s = time.monotonic()
-                found = self._chosen()
-                now_s = time.monotonic()
-                self._read_again_s = now_s + max(_KEPT_S, _COSTS * (now_s - began_s))
-                if self._table.number == 0 or found.summaries != self._table.runs.summaries:
-                    by_key = {key_of(run): run for run in found.summaries}
-                    self._table = Table(self._table.number + 1, found, by_key)
+        if not self._lock.acquire(blocking=self._table.number == 0):
             return self._table
+        try:
+            if time.monotonic() >= self._read_again_s:
+                self._read()
+            return self._table
+        finally:
+            self._lock.release()
+
+    def _read(self) -> None:
+        began_s = time.monotonic()
+        found = self._chosen()
+        now_s = time.monotonic()
+        self._read_again_s = now_s + max(_KEPT_S, _COSTS * (now_s - began_s))
+        if self._table.number == 0 or found.summaries != self._table.runs.summaries:
+            by_key = {key_of(run): run for run in found.summaries}
+            self._table = Table(self._table.number + 1, found, by_key)
 
     def read_again(self) -> None:
         """Have the table read again when it is asked for next, because a run has ended."""

@@ -154,7 +154,7 @@ async function begin(): Promise<void> {
   if (!place) return;
   const source = sourceOf(document.getElementById("data"));
   try {
-    if (source.isLive) await source.names();
+    if (source.isLive) await source.offer();
   } catch (error) {
     const problem = error as Problem;
     if (problem.status === 401) {
