@@ -20,8 +20,8 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c c
 .DEFAULT_GOAL := help
 .PHONY: help demo events-demo compiled test test-all test-long fuzz faults faults-of-ranks kill-trials \
 	simulate simulate-ranks schemas lint format types check bench bench-peers bench-replay bench-diff \
-	bench-checkpoints bench-ranks bench-gpu test-browser board-page build release-check try-versions \
-	docs docs-serve pictures clean
+	bench-checkpoints bench-board bench-ranks bench-gpu test-browser board-page build release-check \
+	try-versions docs docs-serve pictures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -92,6 +92,9 @@ bench-diff: $(READY) ## measure comparing two runs of a million events
 
 bench-checkpoints: $(READY) ## measure resuming, the stall of a save, and memory over many saves
 	@$(BIN)/python tests/bench/checkpoints.py
+
+bench-board: board-page ## measure looking at runs: tables of 10,000, 10 million events, frames, new values
+	@$(BIN)/python tests/bench/board.py
 
 bench-ranks: $(PEERS_READY) ## measure a step on two ranks over a raw loop with DistributedDataParallel
 	@$(BIN)/python tests/bench/two_ranks.py
