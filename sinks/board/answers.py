@@ -1,6 +1,6 @@
 """What the board says of runs: plain data, which JSON can hold."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -93,7 +93,13 @@ def names_answer(table: Table) -> dict[str, list[str]]:
     names: dict[str, dict[str, None]] = {kind: {} for kind in kinds}
     for run in table.runs.summaries:
         said = run.said
-        its = (run.hparams, run.metrics, said.config, said.environment, said.versions)
+        its: tuple[Mapping[str, Any], ...] = (
+            run.hparams,
+            run.metrics,
+            said.config,
+            said.environment,
+            said.versions,
+        )
         for known, mapping in zip(names.values(), its, strict=True):
             if len(known) < MAX_NAMES and not mapping.keys() <= known.keys():
                 known |= dict.fromkeys(mapping)
