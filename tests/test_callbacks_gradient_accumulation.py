@@ -62,7 +62,7 @@ def test_a_dict_as_the_trainers_argument_is_a_schedule(tmp_path: Path) -> None:
     run.fit(Small(), loader())
 
     assert run.global_step == 6 + 2 + 2
-    with pytest.raises(nb.UsageError, match="leave one out"):
+    with pytest.raises(nb.UsageError, match="leave the Trainer's argument out"):
         trainer(
             tmp_path,
             accumulate_grad_batches={1: 3},
@@ -116,11 +116,13 @@ def test_a_schedule_that_makes_no_sense_is_refused(scheduling: Any, message: str
 
 
 def test_a_trainer_that_accumulates_by_itself_is_refused(tmp_path: Path) -> None:
-    run = trainer(
-        tmp_path, accumulate_grad_batches=2, callbacks=[GradientAccumulationScheduler({0: 2})]
-    )
-
+    schedule = GradientAccumulationScheduler({0: 2})
     with pytest.raises(nb.UsageError, match="accumulate_grad_batches=2 and a GradientAccum"):
+        trainer(tmp_path, accumulate_grad_batches=2, callbacks=[schedule])
+
+    run = trainer(tmp_path, callbacks=[schedule])
+    run.accumulate_grad_batches = 3
+    with pytest.raises(nb.UsageError, match="accumulate_grad_batches=3 and a GradientAccum"):
         run.fit(Small(), loader())
 
 

@@ -240,3 +240,24 @@ def test_a_checkpoint_has_a_note_on_how_to_read_it(tmp_path: Path) -> None:
 
     assert "Instead of torch.load(path)" in note
     assert "nightbus.load_checkpoint(path)" in note
+
+
+def test_states_of_callbacks_with_keys_of_their_own_keep_these(tmp_path: Path) -> None:
+    class Counter(nb.Callback):
+        def __init__(self, what: str) -> None:
+            self.what = what
+
+        @property
+        def state_key(self) -> str:
+            return self._generate_state_key(what=self.what)
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"what": self.what}
+
+    run = trainer(tmp_path, callbacks=[Counter("a"), Counter("b")])
+    run.fit(Small(), loader())
+    run.save_checkpoint(tmp_path / "saved")
+
+    found = to_lightning(nb.load_checkpoint(tmp_path / "saved")).content["callbacks"]
+    assert [state["what"] for state in found.values()] == ["a", "b"]
+    assert all(key.endswith(f"{{'what': '{state['what']}'}}") for key, state in found.items())

@@ -94,6 +94,7 @@ def test_last_of_a_name_that_has_no_checkpoint_trains_anew_and_says_so(
 ) -> None:
     run = trainer(tmp_path)
     run.fit(Small(), loader(), ckpt_path="last")
+    assert run.ckpt_path is None
 
     assert run.global_step == 6
     assert "training begins from scratch" in capsys.readouterr().err

@@ -226,3 +226,16 @@ def test_a_trainer_knows_how_many_batches_are_between_two_validations(
     run.fit(Small(), loader(16), loader(4))
 
     assert run.val_check_batch == batches
+
+
+def test_the_sanity_check_knows_its_number_of_batches(tmp_path: Path) -> None:
+    seen = []
+
+    class Sees(Small):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            if self.trainer.sanity_checking:
+                seen.append(self.trainer.num_sanity_val_batches)
+
+    trainer(tmp_path, num_sanity_val_steps=1).fit(Sees(), loader(8), loader(8))
+
+    assert seen == [[1]]

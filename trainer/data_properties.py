@@ -115,8 +115,9 @@ class DataProperties(LoopContext):
     @property
     def num_sanity_val_batches(self) -> list[Batches]:
         """Number of batches of each validation loader in the sanity check of ``fit``."""
-        if not self.loaders.is_known("train", requests=False):  # there was no fit
-            return []
+        loaders = self.loaders
+        if not (loaders.sanity_checking or loaders.is_known("train", requests=False)):
+            return []  # there was no fit
         most = self.loaders.num_sanity_steps
         numbers = self._numbers("validate")
         return numbers if most < 0 else [min(most, number) for number in numbers]

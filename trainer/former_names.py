@@ -175,5 +175,6 @@ class FormerNames(TrainerParts):
 
     def note_checkpoint(self, function: Function, path: str | None) -> None:
         self._used_checkpoints.pop(function, None)
+        self.ckpt_path = path
         if path is not None:
-            self._used_checkpoints[function] = self.ckpt_path = path
+            self._used_checkpoints[function] = path

@@ -124,6 +124,23 @@ class Participants:
         self.callbacks = [entry for entry in self.callbacks if type(entry) not in kinds]
         self.module_callbacks = list(added)
 
+    def check_accumulation(self, wanted: int | Mapping[int, int]) -> None:
+        """Refuse an argument beside a callback that does the same.
+
+        Args:
+            wanted: the Trainer's ``accumulate_grad_batches``.
+
+        Raises:
+            UsageError: both ask for gradients to be accumulated.
+        """
+        has_own = any(isinstance(entry, GradientAccumulationScheduler) for entry in self.callbacks)
+        if has_own and wanted not in (None, 1):
+            shown = dict(wanted) if isinstance(wanted, Mapping) else wanted
+            raise UsageError(
+                f"accumulate_grad_batches={shown} and a GradientAccumulationScheduler were given; "
+                "leave the Trainer's argument out"
+            )
+
     def accumulate(self, scheduling: Mapping[int, int]) -> GradientAccumulationScheduler:
         """Add a callback that accumulates the gradients of a number of batches, by epoch.
 
@@ -132,15 +149,7 @@ class Participants:
 
         Returns:
             The callback.
-
-        Raises:
-            UsageError: there is such a callback already.
         """
-        if any(isinstance(entry, GradientAccumulationScheduler) for entry in self.callbacks):
-            raise UsageError(
-                f"accumulate_grad_batches={dict(scheduling)} and a GradientAccumulationScheduler "
-                "were given; leave one out"
-            )
         added = GradientAccumulationScheduler(scheduling)
         self.callbacks.append(added)
         return added

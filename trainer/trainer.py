@@ -352,6 +352,7 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         gradient_clip_algorithm: Literal["norm", "value"],
     ) -> None:
         """Check and keep what is done to gradients before a step."""
+        self.participants.check_accumulation(accumulate_grad_batches)
         if isinstance(accumulate_grad_batches, Mapping):
             scheduler = self.participants.accumulate(accumulate_grad_batches)
             accumulate_grad_batches = scheduler.get_accumulate_grad_batches(0)

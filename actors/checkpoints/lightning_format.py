@@ -245,10 +245,20 @@ def _callbacks_of(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         elif known == "EarlyStopping" or (not known and name.startswith("earlystopping")):
             callbacks[_key("EarlyStopping", saved)] = _early_stopping(saved)
         elif known:
-            callbacks[known] = saved
+            callbacks[known if _is_address(name, known) else name] = saved
         else:
             left_out.append(f"actors.{name}: the checkpoint does not have its class's name")
     return callbacks, left_out
+
+
+def _is_address(name: str, kind: str) -> bool:
+    """Return whether a state is under its callback's address, not under a key of its own.
+
+    Args:
+        name: what the checkpoint calls it.
+        kind: the callback's class.
+    """
+    return name.partition("-")[0] == kind.rpartition(".")[2].lower()
 
 
 def _key(name: str, saved: Mapping[str, Any]) -> str:
