@@ -11,6 +11,7 @@ const HEIGHT = 220;
 const REFRESH_MS = 100;
 const READ_ON_MS = 50;
 const REST_MS = 120; // that a part is looked at before it is read in detail
+const MOST_STRETCHES = 6_000; // of all curves together: of more, lines cannot be told apart
 const MOST_SHOWN = 8; // of values under the pointer
 
 export interface ChartProps {
@@ -82,7 +83,7 @@ export function Chart(props: ChartProps) {
     const ask = async (): Promise<void> => {
       const wanted = moved();
       const asOf = { ...now.current };
-      const stretches = Math.round(Math.min(place.current?.clientWidth ?? 400, 10_000 / keys.length));
+      const stretches = Math.round(Math.min(place.current?.clientWidth ?? 400, MOST_STRETCHES / keys.length));
       const [from, to] = range ?? [-Infinity, Infinity];
       const began = performance.now();
       let left: string[] = [];

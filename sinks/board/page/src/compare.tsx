@@ -28,7 +28,7 @@ interface CompareProps {
 
 export function Compare(props: CompareProps) {
   const { source, state, change, told } = props;
-  const [names, askNames] = useNames(source);
+  const [names, askNames] = useNames(source, true);
   const [usual, setUsual] = useState<string[]>([]);
   useEffect(() => {
     source.table({ where: state.where, sort: "", isReversed: false, columns: [], group: "", first: 0, number: 1 })

@@ -32,6 +32,10 @@ export function Curves({ source, state, change, keys, names, painting, versions,
   }, [table]);
   useEffect(() => {
     let isOver = false;
+    if (!keys.length) {
+      setMetrics(null);
+      return undefined;
+    }
     source.metrics(keys).then(
       (found) => {
         if (isOver) return;

@@ -39,14 +39,16 @@ export function ColourLegend({ palette }: { palette: Palette }) {
   );
 }
 
-/** The names that runs have, asked for when they may be needed. */
-export function useNames(source: Source): [Names, () => void] {
+/** The names that runs have, asked for when they may be needed, and not before the page is ready for them. */
+export function useNames(source: Source, isReady: boolean): [Names, () => void] {
   const [names, setNames] = useState<Names>({});
   const ask = (): void => {
     source.names().then((found) => setNames((before) =>
       JSON.stringify(found) === JSON.stringify(before) ? before : found), () => {});
   };
-  useEffect(ask, []);
+  useEffect(() => {
+    if (isReady) ask();
+  }, [isReady]);
   return [names, ask];
 }
 

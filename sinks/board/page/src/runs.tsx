@@ -35,7 +35,7 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
   const parts = useRef(new Map<number, Row[]>());
   const place = useRef<HTMLDivElement>(null);
   const [closed, setClosed] = useState<Set<string>>(new Set());
-  const [names, askNames] = useNames(source);
+  const [names, askNames] = useNames(source, table !== null);
   const question = JSON.stringify([state.where, state.sort, state.isReversed, state.columns, state.group]);
   const found = table?.found ?? 0;
   const groups = state.group && table ? table.groups : [];
@@ -45,29 +45,30 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
   const last = Math.min(Math.ceil((top + height) / ROW) + 5, Math.max(plan.length, table ? 0 : PART));
   const wanted = partsOf(plan, first, last);
 
-  const answered = useRef("");
+  // Tables are numbered as they are asked for; what is shown is of one. An answer is shown though a newer
+  // table has been asked for since, but not if another question has.
+  const asked = useRef({ question: "", told: -1, number: 0 });
+  const shownOf = useRef(0);
   useEffect(() => {
-    let isOver = false;
-    const key = `${question} ${told}`;
-    const isOther = answered.current !== key;
-    const missing = wanted.filter((part) => isOther || !parts.current.has(part));
+    if (asked.current.question !== question || asked.current.told !== told) {
+      asked.current = { question, told, number: asked.current.number + 1 };
+    }
+    const { number } = asked.current;
+    const missing = wanted.filter((part) => shownOf.current !== number || !parts.current.has(part));
     for (const part of missing) {
       source.table({
         where: state.where, sort: state.sort, isReversed: state.isReversed, columns: state.columns, group: state.group,
         first: part * PART, number: PART,
       }).then((found) => {
-        if (isOver) return;
-        if (answered.current !== key) parts.current.clear();
-        answered.current = key;
+        if (asked.current.question !== question || number < shownOf.current) return;
+        if (number > shownOf.current) parts.current.clear();
+        shownOf.current = number;
         parts.current.set(part, found.rows);
         setProblem("");
         setTable(found);
         learnt(found);
-      }, (error: Error) => !isOver && setProblem(error.message));
+      }, (error: Error) => number === asked.current.number && setProblem(error.message));
     }
-    return () => {
-      isOver = true;
-    };
   }, [question, told, wanted.join()]);
 
   useEffect(() => {
