@@ -181,7 +181,9 @@ class FitLoop(Loop):
         context.place.move(batch_idx=-1)
         context.metrics.publish_epoch()
         outputs, self._outputs = self._outputs, None
-        if outputs is not None and context.wiring.logs_collected_training:
+        progress = getattr(self.epoch_loop, "batch_progress", None)
+        is_empty = progress is not None and not progress.current.ready
+        if outputs is not None and context.wiring.logs_collected_training and not is_empty:
             outputs = in_one(outputs)
             context.metrics.log_epoch_end(
                 context.routes.call("training_epoch_end", outputs), outputs, "training_step"

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from models import Small, events, loader, trainer
+from models import Small, dataset, events, loader, trainer
+from torch.utils.data import DataLoader, IterableDataset
 
 import nightbus as nb
 from nightbus.actors.hook_arguments import fitted
@@ -771,3 +772,19 @@ def test_the_page_on_hooks_shows_the_order_of_a_prediction(tmp_path: Path) -> No
 
     begin = recorder.calls.index("C.on_predict_start")
     assert recorder.calls[begin : recorder.calls.index("C.teardown")] == orders_of_the_page()[1]
+
+
+def test_an_epoch_without_batches_has_no_outputs_to_collect(tmp_path: Path) -> None:
+    class Collects(Small):
+        def training_epoch_end(self, outputs: Any) -> None:
+            collected.append(len(outputs))
+
+    class Once(IterableDataset[Any]):
+        def __iter__(self) -> Any:
+            return iter(list(dataset(8)) if run.current_epoch == 0 else [])
+
+    collected: list[int] = []
+    run = trainer(tmp_path, max_epochs=2)
+    run.fit(Collects(), DataLoader(Once(), batch_size=4))
+
+    assert (collected, run.current_epoch, run.global_step) == ([2], 2, 2)

@@ -331,3 +331,26 @@ def test_what_is_assigned_and_makes_no_sense_or_comes_too_late_is_refused(
 ) -> None:
     with pytest.raises(nb.UsageError, match=name):
         setattr(trainer(tmp_path), name, value)
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"max_steps": 3}, 3),
+        ({"max_steps": 100, "max_epochs": 2}, 12),
+        ({"max_steps": 3, "max_epochs": 2}, 3),
+    ],
+)
+def test_the_number_of_steps_to_come_is_known_without_a_number_of_epochs(
+    limits: dict[str, int], expected: int, tmp_path: Path
+) -> None:
+    seen = []
+
+    class Asks(Small):
+        def configure_optimizers(self) -> Any:
+            seen.append(self.trainer.estimated_stepping_batches)
+            return super().configure_optimizers()
+
+    trainer(tmp_path, **{"max_epochs": None, **limits}).fit(Asks(), loader())  # 6 batches
+
+    assert seen == [expected]

@@ -334,7 +334,7 @@ class TrainerProperties(DataProperties):
     def estimated_stepping_batches(self) -> float:
         """Number of optimizer steps that ``fit`` will take, as far as known; otherwise inf."""
         batches, epochs = self.loaders.num_training_batches, self.max_epochs
-        if batches is None or epochs is None:
+        if batches is None or epochs < 0:
             return self.max_steps if self.max_steps >= 0 else float("inf")
         steps: int = epochs * -(-batches // self.accumulate_grad_batches)
         return min(steps, self.max_steps) if self.max_steps >= 0 else steps
