@@ -781,7 +781,7 @@ def test_an_epoch_without_batches_has_no_outputs_to_collect(tmp_path: Path) -> N
 
     class Once(IterableDataset[Any]):
         def __iter__(self) -> Any:
-            return iter(list(dataset(8)) if run.current_epoch == 0 else [])
+            return iter(list(dataset(8)) if run.current_epoch == 0 else [])  # type: ignore[call-overload]
 
     collected: list[int] = []
     run = trainer(tmp_path, max_epochs=2)
