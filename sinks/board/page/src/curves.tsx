@@ -5,6 +5,7 @@ import { Chart, type Drawn } from "./chart";
 import { ColourLegend, Swatch } from "./legend";
 import type { Group, Painting } from "./painting";
 import type { Source, XAxis } from "./source";
+import { useSpaced } from "./spaced";
 import type { State } from "./state";
 
 const MOST_CHARTS = 60; // of a section, until more are asked for
@@ -25,11 +26,7 @@ interface CurvesProps {
 export function Curves({ source, state, change, keys, names, painting, versions, table }: CurvesProps) {
   const [metrics, setMetrics] = useState<string[] | null>(null);
   const [problem, setProblem] = useState("");
-  const [asked, setAsked] = useState(0);
-  useEffect(() => {
-    const timer = setTimeout(() => setAsked(table), asked ? REFRESH_MS : 0);
-    return () => clearTimeout(timer);
-  }, [table]);
+  const asked = useSpaced(table, REFRESH_MS);
   useEffect(() => {
     let isOver = false;
     if (!keys.length) {

@@ -6,6 +6,7 @@ import { Swatch } from "./legend";
 import { MediumCard } from "./medium";
 import type { Painting } from "./painting";
 import type { MediaOfName, MediaOfRun, Source } from "./source";
+import { useSpaced } from "./spaced";
 import { HISTOGRAM_VIEWS, type HistogramView, type State } from "./state";
 
 const REFRESH_MS = 1000;
@@ -17,6 +18,7 @@ const MOST_NAMES = 30;
 export function useMedia(source: Source, keys: string[], version: string): [Record<string, MediaOfRun> | null, string] {
   const [media, setMedia] = useState<Record<string, MediaOfRun> | null>(null);
   const [problem, setProblem] = useState("");
+  const state = useSpaced(version, REFRESH_MS);
   useEffect(() => {
     let isOver = false;
     let timer = 0;
@@ -28,12 +30,12 @@ export function useMedia(source: Source, keys: string[], version: string): [Reco
         if (Object.values(found).some((run) => !run.is_read)) timer = window.setTimeout(ask, AGAIN_MS);
       }, (error: Error) => !isOver && setProblem(error.message));
     };
-    timer = window.setTimeout(ask, media ? REFRESH_MS : 0);
+    ask();
     return () => {
       isOver = true;
       clearTimeout(timer);
     };
-  }, [keys.join(), version]);
+  }, [keys.join(), state]);
   return [media, problem];
 }
 

@@ -7,6 +7,7 @@ import { line } from "./colours";
 import { useMedia } from "./media";
 import { MediumCard } from "./medium";
 import type { Cell, Happened, History, Moment, Ran, Source } from "./source";
+import { useSpaced } from "./spaced";
 import type { HistogramView } from "./state";
 
 const REFRESH_MS = 1000;
@@ -18,6 +19,7 @@ const MARKED: Record<string, string> = { fault: "✕", checkpoint: "◆", attemp
 function useHistory(source: Source, open: string, version: string): [History | null, string] {
   const [history, setHistory] = useState<History | null>(null);
   const [problem, setProblem] = useState("");
+  const state = useSpaced(version, REFRESH_MS);
   useEffect(() => {
     let isOver = false;
     let timer = 0;
@@ -29,12 +31,12 @@ function useHistory(source: Source, open: string, version: string): [History | n
         if (!found.is_read) timer = window.setTimeout(ask, REFRESH_MS / 4);
       }, (error: Error) => !isOver && setProblem(error.message));
     };
-    timer = window.setTimeout(ask, history ? REFRESH_MS : 0);
+    ask();
     return () => {
       isOver = true;
       clearTimeout(timer);
     };
-  }, [open, version]);
+  }, [open, state]);
   return [history, problem];
 }
 

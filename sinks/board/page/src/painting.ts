@@ -5,6 +5,7 @@ import { isDark, type Line, line } from "./colours";
 import { cell } from "./format";
 import { type Palette, palette } from "./palette";
 import type { Cell, Columns, Source } from "./source";
+import { useSpaced } from "./spaced";
 import type { State } from "./state";
 
 const REFRESH_MS = 2000;
@@ -29,20 +30,16 @@ export interface Painting {
 /** The values that runs have of the chosen names, asked for again as runs come and go. */
 export function useColumns(source: Source, names: string[], where: string, keys: string[], told: number): Columns | null {
   const [columns, setColumns] = useState<Columns | null>(null);
-  const asked = useRef("");
   const question = JSON.stringify([names, where, keys]);
+  const state = useSpaced(told, REFRESH_MS);
   useEffect(() => {
     if (!names.length) return setColumns(null);
     let isOver = false;
-    const timer = setTimeout(() => {
-      asked.current = question;
-      source.columns(names, where, keys).then((found) => !isOver && setColumns(found), () => !isOver && setColumns(null));
-    }, asked.current === question ? REFRESH_MS : 0);
+    source.columns(names, where, keys).then((found) => !isOver && setColumns(found), () => !isOver && setColumns(null));
     return () => {
       isOver = true;
-      clearTimeout(timer);
     };
-  }, [question, told]);
+  }, [question, state]);
   return columns && columns.columns.length === names.length ? columns : null;
 }
 
