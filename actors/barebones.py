@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..bus.errors import UsageError
+from ..bus.system.streams import notify_once
 
 _REFUSED = (
     "logger",
@@ -42,4 +43,8 @@ def barebones_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
                 f"Trainer(barebones=True, {name}={given[name]!r}): barebones measures speed alone, "
                 f"and {name} takes time; leave one of them out"
             )
+    notify_once(
+        "nightbus: Trainer(barebones=True) measures speed alone: no event log, checkpoints, "
+        "loggers, progress bar, summary or sanity check"
+    )
     return {name: value for name, value in _MEANS.items() if given.get(name) is None}

@@ -8,7 +8,7 @@ import pytest
 from models import QUIET, Small, loader, trainer
 
 import nightbus as nb
-from nightbus.bus.system import streams
+from nightbus.bus.system import logging_setup, streams
 
 
 @pytest.fixture(autouse=True)
@@ -227,3 +227,34 @@ def test_what_hooks_get_around_a_step_that_fetches(
     trainer(tmp_path, max_epochs=2).fit(Fetches(), loader())
 
     assert capsys.readouterr().err.count("training_step fetches its batches") == 1
+
+
+def test_a_trainer_that_measures_speed_alone_says_what_it_leaves_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Logs(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("loss", 1.0)
+            return super().training_step(batch, batch_idx)
+
+    for _ in range(2):
+        run = nb.Trainer(max_epochs=1, accelerator="cpu", barebones=True)
+        run.fit(Logs(), loader())
+
+    said = capsys.readouterr().err
+    assert said.count("measures speed alone: no event log") == 1
+    assert said.count("record nothing") == 2  # once for each Trainer
+
+
+def test_python_s_filters_choose_how_often_an_unlogged_metric_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(logging_setup._Context, "warn", warned.append)
+    module = Small()
+    module.trainer = nb.Trainer(max_epochs=1, accelerator="cpu", barebones=True)
+
+    module.log("a", 1.0)
+    module.log_dict({"a": 1.0})
+
+    assert len(warned) == 2

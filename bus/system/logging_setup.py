@@ -75,6 +75,11 @@ def warn_with(warn: Callable[[str], None]) -> None:
     _Context.warn = warn
 
 
+def hands_warnings_on() -> bool:
+    """Return whether warnings go to a function of ``warn_with``, which may filter them."""
+    return _Context.warn is not None
+
+
 @contextmanager
 def bound_run() -> Iterator[None]:
     """Restore, at its end, what messages named before."""
