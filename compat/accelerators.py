@@ -1,66 +1,6 @@
-"""Lightning's accelerators: what ``Trainer(accelerator=...)`` takes, and questions to torch."""
-
-from typing import ClassVar
+"""Questions to torch about GPUs, under Lightning's names."""
 
 import torch
-
-
-class Accelerator:
-    """A kind of device; give it to the Trainer, or its name.
-
-    Attributes:
-        argument: what the Trainer calls it; empty for one of a user's own, which it refuses.
-    """
-
-    argument: ClassVar[str] = ""
-
-    @classmethod
-    def name(cls) -> str:
-        """Return what the Trainer calls it."""
-        return cls.argument
-
-    @staticmethod
-    def is_available() -> bool:
-        """Return whether this machine has such a device."""
-        return True
-
-    @classmethod
-    def auto_device_count(cls) -> int:
-        """Return how many such devices ``devices=-1`` means."""
-        return int(cls.is_available())
-
-
-class CPUAccelerator(Accelerator):
-    """The CPU."""
-
-    argument = "cpu"
-
-
-class CUDAAccelerator(Accelerator):
-    """The GPUs of CUDA."""
-
-    argument = "gpu"
-
-    @staticmethod
-    def is_available() -> bool:
-        """Return whether this machine has such a device."""
-        return torch.cuda.is_available()
-
-    @classmethod
-    def auto_device_count(cls) -> int:
-        """Return how many such devices ``devices=-1`` means."""
-        return torch.cuda.device_count()
-
-
-class MPSAccelerator(Accelerator):
-    """The GPU of Apple's chips."""
-
-    argument = "mps"
-
-    @staticmethod
-    def is_available() -> bool:
-        """Return whether this machine has such a device."""
-        return torch.backends.mps.is_available()
 
 
 def find_usable_cuda_devices(num_devices: int = -1) -> list[int]:

@@ -170,7 +170,7 @@ HOME_OF = {
     "get_standard_metrics": ".actors.callbacks.progress_bar",
     **dict.fromkeys(
         ("Accelerator", "CPUAccelerator", "CUDAAccelerator", "GPUAccelerator", "MPSAccelerator"),
-        ".compat.accelerators",
+        ".actors.accelerators",
     ),
     "find_usable_cuda_devices": ".compat.accelerators",
     **dict.fromkeys(

@@ -10,6 +10,7 @@ import torch
 from models import Small, loader, trainer
 
 import nightbus as nb
+from nightbus.actors.accelerators import Accelerator, CPUAccelerator
 from nightbus.bus.errors import NoModuleError
 
 
@@ -128,3 +129,18 @@ def test_a_fast_dev_run_reads_as_what_it_does() -> None:
 
 def _timers(run: nb.Trainer) -> list[nb.Timer]:
     return [each for each in run.callbacks if isinstance(each, nb.Timer)]
+
+
+@pytest.mark.parametrize("given", ["auto", "cpu"])
+def test_the_accelerator_is_an_object_that_is_equal_to_its_name(given: str) -> None:
+    accelerator: Any = nb.Trainer(max_epochs=1, accelerator=given, devices=1).accelerator
+    found = "cpu" if given == "cpu" or not torch.cuda.is_available() else "gpu"
+
+    assert accelerator == given
+    assert accelerator == found
+    assert accelerator != "tpu"
+    assert isinstance(accelerator, Accelerator)
+    assert isinstance(accelerator, CPUAccelerator) is (found == "cpu")
+    assert str(accelerator) == found
+    again: Any = nb.Trainer(max_epochs=1, accelerator=accelerator)
+    assert again.accelerator == accelerator

@@ -152,7 +152,7 @@ def evaluate(
         The metrics of each dataloader.
 
     Raises:
-        UsageError: there is no dataloader.
+        ArgumentTypeError: there is no dataloader.
     """
     _set_up(trainer, function, checkpoint)
     if not trainer.loaders.evaluation(function):
@@ -173,7 +173,7 @@ def predict(trainer: TrainerParts, checkpoint: dict[str, Any] | None) -> Any:
         The result of the predict loop.
 
     Raises:
-        UsageError: there is no dataloader.
+        ArgumentTypeError: there is no dataloader.
     """
     _set_up(trainer, "predict", checkpoint)
     if not trainer.loaders.evaluation("predict"):

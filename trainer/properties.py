@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from ..actors.accelerators import accelerator_of
 from ..actors.callback import Callback
 from ..actors.callbacks.checkpoint import Checkpoint
 from ..actors.callbacks.early_stopping import EarlyStopping
@@ -377,7 +378,9 @@ class TrainerProperties(DataProperties):
     )
     overfit_batches = Assigned()
     precision = Assigned()
-    accelerator = Assigned()
+    accelerator = Assigned(
+        read=lambda trainer: accelerator_of(trainer.device.device, trainer.arguments["accelerator"])
+    )
     devices = Assigned()
     strategy = Assigned(read=lambda trainer: trainer.collectives)
     max_time = Assigned()

@@ -199,7 +199,8 @@ def check_loader(loader: Any, where: str) -> Any:
         where: what gave it, for errors.
 
     Raises:
-        UsageError: it cannot, or it is data itself.
+        UsageError: it is data itself, or a class.
+        ArgumentTypeError: it cannot.
     """
     parts = loader.flat if isinstance(loader, CombinedLoader) else [loader]
     for part in parts:
