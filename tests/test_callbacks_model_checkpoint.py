@@ -679,3 +679,14 @@ def test_a_home_folder_in_dirpath_is_told(capsys: pytest.CaptureFixture[str]) ->
     callback = nb.ModelCheckpoint("~/of-a-test")
 
     assert f"~/of-a-test is {callback.dirpath}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("monitor", ["epoch", "step"])
+def test_counts_choose_a_checkpoint_where_max_steps_ends_an_epoch(
+    monitor: str, tmp_path: Path
+) -> None:
+    callback = nb.ModelCheckpoint(tmp_path / "kept", monitor=monitor)
+    run = trainer(tmp_path, max_epochs=None, max_steps=1, callbacks=[callback])
+    run.fit(Small(), loader(), loader(8))
+
+    assert Path(callback.best_model_path).is_dir()

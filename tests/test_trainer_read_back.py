@@ -136,11 +136,11 @@ def test_the_accelerator_is_an_object_that_is_equal_to_its_name(given: str) -> N
     accelerator: Any = nb.Trainer(max_epochs=1, accelerator=given, devices=1).accelerator
     found = "cpu" if given == "cpu" or not torch.cuda.is_available() else "gpu"
 
+    again: Any = nb.Trainer(max_epochs=1, accelerator=accelerator).accelerator
     assert accelerator == given
     assert accelerator == found
+    assert accelerator == again
     assert accelerator != "tpu"
     assert isinstance(accelerator, Accelerator)
     assert isinstance(accelerator, CPUAccelerator) is (found == "cpu")
     assert str(accelerator) == found
-    again: Any = nb.Trainer(max_epochs=1, accelerator=accelerator)
-    assert again.accelerator == accelerator

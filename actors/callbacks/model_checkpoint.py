@@ -338,8 +338,9 @@ class ModelCheckpoint(Checkpoint):
         if self.save_on_train_epoch_end is False or trainer.val_check_interval != 1.0:
             return False
         is_of_training = not self._validated and self.monitor in trainer.callback_metrics
+        needs_none = self.monitor in (None, "epoch", "step")
         chooses: bool = trainer.agreed(
-            "whether a checkpoint can be chosen", self.monitor is None or is_of_training
+            "whether a checkpoint can be chosen", needs_none or is_of_training
         )
         return chooses
 
