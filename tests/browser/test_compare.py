@@ -87,8 +87,9 @@ def test_a_click_on_a_line_opens_its_run(page: Any, runs: Runs) -> None:
 
 def test_one_name_against_another_has_a_point_a_run_that_opens_it(page: Any) -> None:
     part = page.get_by_label("one against another", exact=True)
-    part.get_by_label("across").select_option("lr")
-    part.get_by_label("up", exact=True).select_option("val_loss")
+    across, up = part.locator("label select").all()
+    across.select_option("lr")
+    up.select_option("val_loss")
     canvas = part.locator("canvas")
     expect(canvas).to_have_attribute("aria-label", re.compile("val_loss against lr of 6 runs"))
     width = canvas.bounding_box()["width"]

@@ -12,7 +12,8 @@ const BOTTOM = 40; // with a place for what is missing
 const SIDE = 60;
 const FONT = "11px system-ui, sans-serif";
 const NEAR = 12; // pixels from the pointer
-const MOST_FAINT = 400; // runs; more are drawn paler
+const MOST_FAINT = 400; // points; more are drawn paler
+const MANY = 250; // lines; the more there are, the paler they are drawn
 
 export interface PlotProps {
   columns: Columns;
@@ -31,35 +32,60 @@ export function ParallelCoordinates(props: PlotProps & { filter: (condition: str
   const [under, setUnder] = useState<number | null>(null);
   const drag = useRef<{ axis: number; from: number } | null>(null);
   const scales = useMemo(() => names.map((name, at) => scaleOf(name, columns.columns[at] ?? [])), [columns, names.join()]);
-  const isInside = (run: number): boolean => names.every((name, axis) => {
-    const span = spans[name];
-    const at = scales[axis]?.at(columns.columns[axis]?.[run]);
-    return !span || (at != null && at >= span[0] && at <= span[1]);
+  // Where each run crosses each axis, worked out once: thousands of runs are drawn while a range is dragged.
+  const shares = useMemo(() => scales.map((scale, axis) => columns.keys.map((_, run) => scale.at(columns.columns[axis]?.[run]))),
+    [scales]);
+  const marked = names.flatMap((name, axis): [number, [number, number]][] => (spans[name] ? [[axis, spans[name]]] : []));
+  const isInside = (run: number): boolean => marked.every(([axis, [low, high]]) => {
+    const share = shares[axis]?.[run];
+    return share != null && share >= low && share <= high;
   });
-  const inside = columns.keys.reduce((count, _, run) => count + (isInside(run) ? 1 : 0), 0);
-  const hasSpans = Object.keys(spans).some((name) => names.includes(name));
+  const hasSpans = marked.length > 0;
+  const inside = hasSpans ? columns.keys.reduce((count, _, run) => count + (isInside(run) ? 1 : 0), 0) : columns.keys.length;
 
+  const path = (ctx: CanvasRenderingContext2D, x: (axis: number) => number, run: number): void => {
+    ctx.beginPath();
+    shares.forEach((its, axis) => {
+      const y = height(its[run] ?? null);
+      if (axis) ctx.lineTo(x(axis), y);
+      else ctx.moveTo(x(axis), y);
+    });
+    ctx.stroke();
+  };
+  // The lines stay as they are drawn while the pointer moves over them.
+  const lines = useRef<{ of: string; with: unknown[]; picture: HTMLCanvasElement } | null>(null);
   useSketch(canvas, (ctx, width) => {
     const x = axisPlaces(width, names.length);
-    const drawn = new Set(chosen);
-    const order = columns.keys.map((key, run) => ({ key, run, rank: !isInside(run) ? 0 : drawn.has(key) ? 2 : 1 }));
-    order.sort((one, other) => one.rank - other.rank);
-    for (const { key, run, rank } of order) {
-      const isUnder = run === under;
-      ctx.strokeStyle = rank === 0 ? faint() : colour(key);
-      ctx.globalAlpha = isUnder ? 1 : rank === 0 ? 0.35 : rank === 2 || order.length < MOST_FAINT ? 0.85 : 0.3;
-      ctx.lineWidth = isUnder ? 3 : rank === 2 ? 1.8 : 1;
-      ctx.beginPath();
-      scales.forEach((scale, axis) => {
-        const y = height(scale.at(columns.columns[axis]?.[run]));
-        if (axis) ctx.lineTo(x(axis), y);
-        else ctx.moveTo(x(axis), y);
-      });
-      ctx.stroke();
+    const now = { of: JSON.stringify([spans, width, devicePixelRatio, isDark.matches, chosen]), with: [shares, colour] };
+    if (lines.current?.of !== now.of || lines.current.with.some((each, place) => each !== now.with[place])) {
+      const picture = document.createElement("canvas");
+      [picture.width, picture.height] = [ctx.canvas.width, ctx.canvas.height];
+      const below = picture.getContext("2d");
+      below?.scale(devicePixelRatio, devicePixelRatio);
+      if (below) drawLines(below, x);
+      lines.current = { ...now, picture };
     }
-    ctx.globalAlpha = 1;
+    ctx.drawImage(lines.current.picture, 0, 0, width, HEIGHT);
+    if (under !== null && under < columns.keys.length) {
+      ctx.strokeStyle = colour(columns.keys[under] as string);
+      ctx.lineWidth = 3;
+      path(ctx, x, under);
+    }
     scales.forEach((scale, axis) => drawAxis(ctx, scale, x(axis), axis, names.length, spans[scale.name]));
   });
+  const drawLines = (ctx: CanvasRenderingContext2D, x: (axis: number) => number): void => {
+    const drawn = new Set(chosen);
+    const ranks: [number[], number[], number[]] = [[], [], []];
+    columns.keys.forEach((key, run) => ranks[!isInside(run) ? 0 : drawn.has(key) ? 2 : 1].push(run));
+    ranks.forEach((its, rank) => {
+      ctx.globalAlpha = rank === 2 ? 0.85 : Math.min(rank === 0 ? 0.35 : 0.85, Math.max(MANY / its.length, 0.05));
+      ctx.lineWidth = rank === 2 ? 1.8 : 1;
+      for (const run of its) {
+        ctx.strokeStyle = rank === 0 ? faint() : colour(columns.keys[run] as string);
+        path(ctx, x, run);
+      }
+    });
+  };
 
   const at = (event: PointerEvent): { axis: number; share: number; x: number; y: number } => {
     const box = (event.currentTarget as HTMLElement).getBoundingClientRect();
@@ -76,11 +102,12 @@ export function ParallelCoordinates(props: PlotProps & { filter: (condition: str
     let best: number | null = null;
     let distance = NEAR;
     const left = Math.min(Math.max(names.findIndex((_, axis) => place(axis + 1) >= x), 0), Math.max(names.length - 2, 0));
+    const [ones, others] = [shares[left] ?? [], shares[Math.min(left + 1, names.length - 1)] ?? []];
+    const between = place(left + 1) - place(left);
+    const share = between > 0 ? (x - place(left)) / between : 0;
     columns.keys.forEach((_, run) => {
       if (hasSpans && !isInside(run)) return;
-      const [one, other] = [left, Math.min(left + 1, names.length - 1)].map((axis) =>
-        height(scales[axis]?.at(columns.columns[axis]?.[run]) ?? null)) as [number, number];
-      const share = place(left + 1) > place(left) ? (x - place(left)) / (place(left + 1) - place(left)) : 0;
+      const [one, other] = [height(ones[run] ?? null), height(others[run] ?? null)];
       const away = Math.abs(one + (other - one) * Math.min(Math.max(share, 0), 1) - y);
       if (away < distance) [best, distance] = [run, away];
     });
@@ -92,6 +119,7 @@ export function ParallelCoordinates(props: PlotProps & { filter: (condition: str
     if (!began) return setUnder(nearestRun(x, y, (event.currentTarget as HTMLElement).clientWidth));
     const name = names[began.axis] as string;
     if (Math.abs(share - began.from) > 0.01) {
+      setUnder(null); // how many are in the range is said instead
       setSpans((before) => ({ ...before, [name]: [Math.min(share, began.from), Math.max(share, began.from)] }));
     }
   };
