@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -122,3 +122,15 @@ def test_validation_reads_a_sequential_one_loader_by_loader(tmp_path: Path) -> N
     )
 
     assert seen == [0, 1, 1]
+
+
+class Pair(NamedTuple):
+    a: Any
+    b: Any
+
+
+def test_a_named_tuple_of_loaders_gives_named_tuples() -> None:
+    pairs = list(nb.CombinedLoader(Pair(a=[1, 2], b=[3]), "min_size"))
+
+    assert pairs == [Pair(a=1, b=3)]
+    assert isinstance(pairs[0], Pair)

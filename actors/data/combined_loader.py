@@ -246,13 +246,15 @@ def like(shape: Any, batches: Iterator[Any]) -> Any:
     """Return a collection with other entries, in order.
 
     Args:
-        shape: a list, tuple or dict, in any nesting.
+        shape: a list, tuple, named tuple or dict, in any nesting.
         batches: the entries.
     """
     if isinstance(shape, Mapping):
         return {key: like(value, batches) for key, value in shape.items()}
     if _is_collection(shape):
-        return type(shape)(like(value, batches) for value in shape)
+        entries = (like(value, batches) for value in shape)
+        make = getattr(type(shape), "_make", type(shape))  # of a named tuple
+        return make(entries)
     return next(batches)
 
 
