@@ -6,6 +6,7 @@ import threading
 import time
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,7 +17,8 @@ from rich.console import Console
 
 import nightbus as nb
 from nightbus.bus.library import index
-from nightbus.bus.runs import kept_summary
+from nightbus.bus.log.reader import LogReader
+from nightbus.bus.runs import kept_summary, run_summary
 from nightbus.bus.runs.kept_summary import keep_summary
 from nightbus.bus.runs.marks import Marks, changing_marks, write_marks
 from nightbus.bus.runs.run_summary import SUMMARY, RunSummary, read_summaries
@@ -261,6 +263,35 @@ def test_a_run_that_goes_on_is_read_each_time(tmp_path: Path) -> None:
     settle(tmp_path)
 
     assert table(tmp_path)[0].ending == "completed"
+
+
+@pytest.mark.parametrize("segment_bytes", [4096, 16 << 20])
+def test_of_a_run_that_goes_on_only_what_is_new_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, segment_bytes: int
+) -> None:
+    run = RecordedRun(tmp_path)
+    attempt = run.attempt(segment_bytes=segment_bytes)
+    read, seen = LogReader.read, list[int]()
+
+    def counted(reader: LogReader, *arguments: Any) -> Any:
+        events = read(reader, *arguments)
+        seen.append(len(events))
+        return events
+
+    for number in range(40):
+        attempt.steps(5)
+        monkeypatch.setattr(LogReader, "read", counted)
+        (found,) = table(tmp_path)
+        again = table(tmp_path)
+        monkeypatch.undo()
+        assert [found] == again
+        assert (found.steps, found.metrics["loss"].count) == (5 * number + 5, 5 * number + 5)
+        assert found.metrics["loss"].low == 1.0
+    attempt.end()
+
+    assert table(tmp_path) == read_summaries(tmp_path / "runs")
+    assert sum(seen) < 3 * attempt.last_seq
+    assert len(run_summary._growing) <= run_summary.MAX_GROWING
 
 
 def test_a_run_that_was_changed_this_moment_is_not_kept(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """A run in short, for tables of runs: from its small files, footers, and segments without one."""
 
 import os
+from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -15,6 +17,7 @@ from .marks import Marks, read_marks
 from .run_folder import RunFolder
 
 MAX_METRICS = 500  # of a run in a table
+MAX_GROWING = 200  # runs that go on, of which is kept what was read of them
 SUMMARY = "summary.msgpack"  # of its run in short, derived
 RUNNING, KILLED, NOT_RECORDED, DAMAGED = "running", "killed", "not recorded", "damaged"
 
@@ -211,7 +214,7 @@ class _Attempts:
             is_written = self._run.is_being_written(attempt)
             try:
                 store = self._run.store(attempt)
-                summary = _read(store, None)
+                summary = _read(store, None, is_written)
                 held = summary if until is None else _read(store, until)
             except (LogError, RunFolderError) as error:
                 self.ending, self.problem = DAMAGED, str(error)
@@ -230,12 +233,13 @@ class _Attempts:
         self.whole.ended = summary.ended
 
 
-def _read(store: FolderStore, until: int | None) -> Summary:
+def _read(store: FolderStore, until: int | None, goes_on: bool = False) -> Summary:
     """Read footers, then whatever follows the last one.
 
     Args:
         store: the segments.
         until: the first event that does not count.
+        goes_on: a process writes it.
 
     Raises:
         LogError: it is not a log, or from a newer major version.
@@ -247,26 +251,62 @@ def _read(store: FolderStore, until: int | None) -> Summary:
         except LogFormatError:
             footer = None  # its events may still be sound
         if footer is None or (until is not None and footer.next_seq > until):
-            _add_events(summary, store, next_seq, until)
+            _add_rest(summary, store, next_seq, until, goes_on)
             break
         summary.merge(footer.summary)
         next_seq = footer.next_seq
     return summary
 
 
-def _add_events(summary: Summary, store: FolderStore, next_seq: int, until: int | None) -> None:
-    reader = LogReader(store)
-    if next_seq:
-        reader.seek(next_seq)
+def _add_rest(
+    summary: Summary, store: FolderStore, next_seq: int, until: int | None, goes_on: bool
+) -> None:
+    """Add what follows the last footer; of a log that goes on, what was read is kept."""
+    place = os.path.abspath(store.folder), next_seq
+    rest = _growing.pop(place, None) if until is None else None  # no other thread has it meanwhile
+    rest = rest or _Rest(store, next_seq)
     try:
+        rest.read_on(until)
+    finally:
+        rest.let_go()
+    summary.merge(rest.summary)
+    if goes_on and until is None:
+        _growing[place] = rest
+        if len(_growing) > MAX_GROWING:
+            with suppress(KeyError):
+                _growing.popitem(last=False)
+
+
+class _Rest:
+    """What follows the last footer of a log, counted as far as it was read.
+
+    Args:
+        store: the segments.
+        next_seq: its first event.
+    """
+
+    def __init__(self, store: FolderStore, next_seq: int) -> None:
+        self.summary = Summary()
+        self._reader = LogReader(store)
+        if next_seq:
+            self._reader.seek(next_seq)
+
+    def read_on(self, until: int | None) -> None:
+        """Count what there is more, up to an event that does not count."""
+        reader = self._reader
         while True:
             before = reader.next_seq
             events = reader.read("latest")
-            summary.add([event for event in events if until is None or event.seq < until])
+            self.summary.add([event for event in events if until is None or event.seq < until])
             if reader.next_seq == before or (until is not None and reader.next_seq >= until):
                 return
-    finally:
-        reader.close()
+
+    def let_go(self) -> None:
+        """Close the file; to read on opens it again."""
+        self._reader.let_go()
+
+
+_growing: OrderedDict[tuple[str, int], _Rest] = OrderedDict()
 
 
 def size_of(folder: Path) -> int:
