@@ -64,7 +64,9 @@ def command_s(folder: Path, *arguments: str, before: Callable[[], Any] = lambda:
         before()
         used, begin_s = os.times(), time.perf_counter()
         command = [sys.executable, "-c", _HAS_TORCH, *arguments]
-        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            command, check=True, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         now = os.times()
         wall_s = time.perf_counter() - begin_s
         times.append((wall_s, now[2] - used[2] + now[3] - used[3]))
