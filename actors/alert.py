@@ -4,6 +4,7 @@ import math
 import platform
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import trio
@@ -11,7 +12,9 @@ import trio
 from ..bus.actor import Actor, actor_name
 from ..bus.errors import UsageError
 from ..bus.events import AlertSent, Ending, Put, RunStarted, Scalar
+from ..bus.library.names import metric_value
 from ..bus.library.where import names_in, parse
+from ..bus.log.summary import MetricTotal
 from ..bus.secrets.redaction import without_secrets
 from ..bus.subscription import on
 from ..bus.system.logging_setup import get_logger
@@ -20,6 +23,7 @@ from .arguments import check_at_least, check_choice
 from .process.rank_zero import is_main
 
 OCCASIONS = ("end", "crash", "nan")
+_PLACES = ("epoch", "step")
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0  # between attempts
 AT_END_S = 10.0  # that the end of a run waits for a message
 
@@ -72,10 +76,12 @@ class Alert(Actor):
             ``nan`` (a metric is NaN or infinite; sent once).
         hang: seconds without progress after which a run counts as hanging; None for never. A run
             that is paused does not hang.
-        when: a condition on metrics, as for ``nightbus ls --where``: ``"val_loss > 2"``. It is
-            checked with each value of a metric in it; a message is sent when it becomes true, and
-            again if it was false in between. ``epoch`` and ``step`` can be in it.
-        plateau: a metric; a message is sent when it has not improved for ``patience`` values.
+        when: a condition on metrics, as for ``nightbus ls --where``: ``"val_loss > 2"`` or
+            ``"val_loss.min < 0.1"``. It is checked with each value of a metric in it; a message is
+            sent when it becomes true, and again if it was false in between. ``epoch`` and ``step``
+            can be in it; with nothing else in it, it is checked with each value of any metric.
+        plateau: a metric; a message is sent when it has not improved for ``patience`` values. That
+            a metric of ``when`` or ``plateau`` had no value is said at the run's end.
         patience: number of values, for ``plateau``.
         mode: ``min`` if less is better, ``max`` if more is; for ``plateau``.
         min_delta: changes up to this are no improvement; for ``plateau``.
@@ -117,7 +123,9 @@ class Alert(Actor):
         self._hang_s = hang
         self._when = when
         self._condition = None if when is None else parse(when)
-        self._names = set() if when is None else set(names_in(when))
+        names = [] if when is None else [n for n in names_in(when) if n not in _PLACES]
+        self._metric_names = {part for name in names for part in (name, name.rpartition(".")[0])}
+        self._expected = [*names, *([plateau] if plateau is not None else [])]
         self._plateau_of = plateau
         self._plateau_arguments = (mode, patience, min_delta)
         self._attempts, self._timeout_s = attempts, timeout
@@ -125,7 +133,7 @@ class Alert(Actor):
 
     def _begin(self) -> None:
         self._run = ""
-        self._values: dict[str, Scalar] = {}
+        self._metrics: dict[str, MetricTotal] = {}  # those that are watched
         self._was_true = self._said_nan = False
         self._plateau = Plateau(*self._plateau_arguments)
         self._progress: object = None
@@ -160,6 +168,13 @@ class Alert(Actor):
             await self._tell("hang", f"no progress for {now_s - self._progress_s:.0f} s")
 
     async def _tell_end(self, how: Ending, reason: str) -> None:
+        for name in self._expected:
+            if self._is_main and metric_value(self._metrics, name) is None:
+                _log.warning(
+                    f"Alert waited for values of {name!r}, and there was none in this run; if that "
+                    "is no metric's name, correct it in when= or plateau=",
+                    run=self._run,
+                )
         occasion = "crash" if how == "failed" else "end"
         if occasion in self._occasions:
             await self._tell(occasion, f"{how}: {reason}" if reason else how, AT_END_S)
@@ -178,13 +193,18 @@ class Alert(Actor):
             _, patience, _ = self._plateau_arguments
             what = f"{put.name} has not improved for {patience} values{_place(put)}"
             await self._tell("plateau", what)
-        if put.name in self._names and self._condition is not None:
-            self._values[put.name] = put.value
-            known = {"epoch": put.epoch, "step": put.step, **self._values}
-            is_true = self._condition(known.get)
+        is_named = put.name in self._metric_names
+        if is_named or put.name == self._plateau_of:
+            total = self._metrics.setdefault(put.name, MetricTotal())
+            total.add(put.value, put.epoch, put.step)
+        if self._condition is not None and (is_named or not self._metric_names):
+            is_true = self._condition(partial(self._value_of, put))
             if is_true and not self._was_true:
                 await self._tell("when", f"{self._when}: {put.name} is {put.value}{_place(put)}")
             self._was_true = is_true
+
+    def _value_of(self, put: Put, name: str) -> Any:
+        return getattr(put, name) if name in _PLACES else metric_value(self._metrics, name)
 
     # -- sending -----------------------------------------------------------------------------
 

@@ -155,18 +155,21 @@ def seconds_of(text: str) -> float:
 
 
 def _print(runs: "Runs", options: argparse.Namespace) -> None:
-    from ..bus.library.names import value_of
+    from ..bus.library.names import metric_columns, value_of
 
+    metrics = metric_columns(runs.summaries, options.metric)
     if options.columns:
         names = [name.strip() for name in options.columns.split(",") if name.strip()]
+        names += metrics
+        runs.refuse_unknown(names)
         header, rows, left = names, [list[str]() for _ in runs.summaries], 0
     else:
+        runs.refuse_unknown(metrics)
         header, rows, left = [*_HEADER], [_row(run) for run in runs.summaries], _LEFT
-        names = [*(runs.varied_hparams() if options.hparams else ()), *options.metric]
+        names = [*(runs.varied_hparams() if options.hparams else ()), *metrics]
         if any(run.tags for run in runs.summaries):
             names.append("tags")
         header += names
-    runs.refuse_unknown([*options.metric, *(names if options.columns else ())])
     for row, run in zip(rows, runs.summaries, strict=True):
         row += [shown(name, value_of(run, name)) for name in names]
     print_table(header, rows, left or 1)

@@ -8,6 +8,7 @@ from typing import Any
 from ..bus.errors import RunFolderError, UsageError
 from ..bus.runs.find_run import find_run
 from ..bus.runs.run_folder import RunFolder
+from ..bus.system.paths import as_path
 from .find import RUN_HELP
 from .text import ERROR, OK, as_json, how_many, moment, plain, print_note, size
 
@@ -29,7 +30,7 @@ def add(verbs: Any) -> None:
 def _rm(options: argparse.Namespace) -> int:
     from ..bus.runs.run_summary import size_of
 
-    found = {run.path.resolve(): run for run in map(find_run, options.runs)}
+    found = {run.path.resolve(): run for run in map(_whole, options.runs)}
     for path, run in found.items():
         if run.is_running():
             raise RunFolderError(f"{path} goes on; stop it first: nightbus send {run.info.id} stop")
@@ -46,6 +47,18 @@ def _rm(options: argparse.Namespace) -> int:
     return OK
 
 
+def _whole(text: str) -> RunFolder:
+    """Return the run of a name or path; unlike for other verbs, not what it lies in."""
+    run = find_run(text)
+    path = as_path(text)
+    if path.exists() and run.path.resolve() in path.resolve().parents:
+        raise UsageError(
+            f"{plain(text)} lies in the run {plain(str(run.path))}, and rm removes whole runs: "
+            "name the run, or remove the file otherwise"
+        )
+    return run
+
+
 def _agrees(number: int) -> bool:
     if not sys.stdin.isatty():
         raise UsageError("rm asks before it removes anything, and there is no terminal; add --yes")
@@ -58,5 +71,7 @@ def _remove(run: RunFolder) -> None:
     lock = run.begin_attempt()  # so that no process goes on with it meanwhile
     try:
         shutil.rmtree(run.path.resolve())
+        if run.path.is_symlink():
+            run.path.unlink()
     finally:
         lock.release()

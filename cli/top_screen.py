@@ -252,9 +252,9 @@ class Top(App[None]):
     def _show_console(self) -> None:
         log = self._base.query_one("#lines", RichLog)
         lines = list(self.run_shown.console)
-        if len(lines) == self._lines_shown and lines:
+        if self.run_shown.lines == self._lines_shown and lines:
             return
-        self._lines_shown = len(lines)
+        self._lines_shown = self.run_shown.lines
         log.clear()
         for line in lines or ["nothing is recorded: Trainer(record_console=True) keeps it"]:
             log.write(Text(plain(line)))

@@ -64,6 +64,7 @@ class WatchedRun:
         curves: metrics by name.
         actors: by name.
         console: the last lines that it printed, or what else is worth a line.
+        lines: number of all these lines.
         ended: how it ended; None while it goes on.
         is_caught_up: everything that there was is read.
     """
@@ -79,6 +80,7 @@ class WatchedRun:
         self.curves: dict[str, ThinnedCurve] = {}
         self.actors: dict[str, WatchedActor] = {}
         self.console: deque[str] = deque(maxlen=MAX_CONSOLE_LINES)
+        self.lines = 0
         self.ended: RunEnded | None = None
         self.started: RunStarted | None = None
         self.is_caught_up = False
@@ -139,13 +141,17 @@ class WatchedRun:
             case RunEnded():
                 self.ended = event
             case ConsoleLine():
-                self.console.append(event.text)
+                self._say(event.text)
             case Fault():
-                self.console.append(f"{event.source}: {event.error}: {event.message}")
+                self._say(f"{event.source}: {event.error}: {event.message}")
                 self._actor(event.source, self.actors).faults += 1
             case _:
                 self._take_of_actor(event)
         self.progress.take(event)
+
+    def _say(self, line: str) -> None:
+        self.console.append(line)
+        self.lines += 1
 
     def _take_of_actor(self, event: DecodedEvent) -> None:
         match event:

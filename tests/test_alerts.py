@@ -169,6 +169,34 @@ async def test_a_condition_is_told_when_it_becomes_true() -> None:
     assert sent.messages[0]["text"].endswith("loss is 3.0 (epoch 0, step 1)")
 
 
+@pytest.mark.parametrize(
+    ("when", "told"), [("step > 1", ["when"]), ("loss.min < 2", ["when"]), ("loss.max < 2", [])]
+)
+async def test_a_condition_may_be_on_a_place_or_on_the_lowest_of_all_values(
+    when: str, told: list[str]
+) -> None:
+    sent = Sent()
+    alert, _ = await watching(sent, when=when, on=())
+
+    for step, value in enumerate((3.0, 1.0, 3.0)):
+        await alert._take(put("loss", value, step))
+
+    assert sent.occasions == told
+
+
+@pytest.mark.parametrize("argument", ["when", "plateau"])
+def test_a_metric_that_never_came_is_said_at_the_end(
+    tmp_path: Path, argument: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    watched = {"when": "val_los > 2 and train_loss > 0", "plateau": "val_los"}[argument]
+    alert = nb.Alert(command=["true"], on=(), **{argument: watched})  # type: ignore[arg-type]
+
+    trainer(tmp_path, max_epochs=1, actors=alert).fit(Small(), loader())
+
+    (said,) = (line for line in capfd.readouterr().err.splitlines() if "Alert waited" in line)
+    assert "'val_los'" in said
+
+
 async def test_a_plateau_is_told_once_until_the_metric_improves() -> None:
     sent = Sent()
     alert, _ = await watching(sent, plateau="loss", patience=2, on=())

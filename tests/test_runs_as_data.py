@@ -16,6 +16,7 @@ from recorded_runs import SECOND_NS, RecordedAttempt, RecordedRun
 from rich.console import Console
 
 import nightbus as nb
+from nightbus.__main__ import main
 from nightbus.bus.library import index
 from nightbus.bus.log.reader import LogReader
 from nightbus.bus.runs import kept_summary, run_summary
@@ -214,6 +215,33 @@ def test_runs_without_a_value_come_last_in_both_orders(tmp_path: Path) -> None:
 
     for reverse in (False, True):
         assert nb.runs(tmp_path).sort("lr", reverse)[-1].path == lost
+
+
+def test_a_name_that_stands_for_two_things_has_its_kind_in_front(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for lr in (0.1, 0.2):
+        run = RecordedRun(tmp_path)
+        attempt = run.attempt(is_silent=True)
+        hparams = {"lr": lr, "group": f"of {lr}"}
+        about: tuple[Any, ...] = ({}, {"torch": "2.9"}, None, hparams, (), {})
+        attempt.add(nb.RunStarted, run.path.name, 0, "fit", attempt.now_ns, *about)
+        put(attempt, "lr", 0.001)
+        put(attempt, "epochs", 7.0)
+        attempt.end()
+
+    runs = nb.runs(tmp_path)
+    columns = runs.columns()
+
+    assert (columns["lr"], columns["metrics.lr"]) == ([0.1, 0.2], [0.001, 0.001])
+    assert (columns["group"], columns["hparams.group"]) == (["", ""], ["of 0.1", "of 0.2"])
+    assert columns["metrics.epochs"] == [7.0, 7.0]
+    assert len(runs.where("hparams.group == 'of 0.1' and metrics.lr < 0.01")) == 1
+    assert "metrics.lr" in runs.table()
+    assert main(["ls", str(tmp_path), "--metric", "lr", "--hparams"]) == 0
+    header, first, _ = capsys.readouterr().out.splitlines()
+    assert header.split()[-3:] == ["lr", "hparams.group", "metrics.lr"]
+    assert first.split()[-4:] == ["0.1", "of", "0.1", "0.001"]
 
 
 # -- the index -----------------------------------------------------------------------------------

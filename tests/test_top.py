@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from models import Small, loader, trainer
+from recorded_runs import RecordedRun
 
 import nightbus as nb
 from nightbus.__main__ import main
@@ -13,12 +14,12 @@ from nightbus.bus.control.protocol import Answer, Request, RunStatus
 from nightbus.bus.library.thinned_curve import MAX_POINTS, ThinnedCurve
 from nightbus.bus.runs.run_folder import RunFolder
 from nightbus.cli.braille import braille
-from nightbus.cli.watched_run import WatchedRun
+from nightbus.cli.watched_run import MAX_CONSOLE_LINES, WatchedRun
 
 pytest.importorskip("textual")
 
 from textual.pilot import Pilot
-from textual.widgets import DataTable, OptionList, Static, TabbedContent
+from textual.widgets import DataTable, OptionList, RichLog, Static, TabbedContent
 
 from nightbus.cli import top_screen
 from nightbus.cli.top_screen import Top
@@ -152,6 +153,27 @@ def test_a_run_that_has_ended_says_why_it_cannot_be_steered(run: RunFolder) -> N
         assert "has ended (completed)" in told.message
 
     look(run, act)
+
+
+def test_the_last_lines_of_many_are_shown(tmp_path: Path) -> None:
+    recorded = RecordedRun(tmp_path)
+    attempt = recorded.attempt(is_silent=True)
+    for number in range(MAX_CONSOLE_LINES):
+        attempt.add(nb.ConsoleLine, "stdout", f"line {number}", 0)
+    attempt.writer.flush()
+
+    async def go_on(app: Top, pilot: Pilot[None]) -> None:
+        app.query_one("#tabs", TabbedContent).active = "console"
+        await pilot.pause()
+        attempt.add(nb.ConsoleLine, "stdout", "one more", 0)
+        attempt.end()
+        while app.run_shown.ended is None:
+            await pilot.pause(0.01)
+        app.show()
+        await pilot.pause()
+        assert app.query_one("#lines", RichLog).lines[-1].text == "one more"
+
+    look(recorded.folder, go_on)
 
 
 def test_an_attempt_that_begins_meanwhile_is_read_too(tmp_path: Path) -> None:

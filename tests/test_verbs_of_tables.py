@@ -162,6 +162,23 @@ def test_rm_removes_what_it_was_told_to(three: list[RecordedRun]) -> None:
     assert three[1].path.exists()
 
 
+def test_rm_refuses_what_lies_in_a_run(
+    three: list[RecordedRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rm", "--yes", str(three[0].path / "run.json")]) == 2
+    assert "rm removes whole runs" in capsys.readouterr().err
+    assert three[0].path.exists()
+
+
+def test_rm_removes_a_link_with_the_run_that_it_leads_to(three: list[RecordedRun]) -> None:
+    link = three[0].path.with_name("link")
+    link.symlink_to(three[0].path.name)
+
+    assert main(["rm", "--yes", str(link)]) == 0
+    assert not three[0].path.exists()
+    assert not link.is_symlink()
+
+
 def test_rm_refuses_a_run_that_goes_on(
     three: list[RecordedRun], capsys: pytest.CaptureFixture[str]
 ) -> None:

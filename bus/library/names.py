@@ -1,7 +1,7 @@
 """What the names in conditions, in columns and in the order of a table mean for a run."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..log.summary import MetricTotal
@@ -31,6 +31,7 @@ FIELDS: dict[str, Callable[[RunSummary], Any]] = {
 """Names of what every run has: times in seconds, ``created`` since 1970, sizes in bytes."""
 
 _MAPPINGS = ("hparams", "config", "environment", "versions")
+_METRICS = "metrics"
 _ASPECTS: dict[str, Callable[[MetricTotal], Any]] = {
     "last": lambda total: total.last,
     "min": lambda total: total.low if math.isfinite(total.low) else None,
@@ -56,11 +57,11 @@ def value_of(run: RunSummary, name: str) -> Any:
     head, _, rest = name.partition(".")
     if rest and head in _MAPPINGS:
         return getattr(run, head).get(rest)
-    if rest and head == "metrics":
-        return _metric(run, rest)
+    if rest and head == _METRICS:
+        return metric_value(run.metrics, rest)
     if name in run.hparams:
         return run.hparams[name]
-    if (value := _metric(run, name)) is not None:
+    if (value := metric_value(run.metrics, name)) is not None:
         return value
     if not run.may_say(name):
         return None
@@ -71,12 +72,42 @@ def value_of(run: RunSummary, name: str) -> Any:
     return said.versions.get(name)
 
 
-def _metric(run: RunSummary, name: str) -> Any:
-    if (total := run.metrics.get(name)) is not None:
+def metric_value(metrics: Mapping[str, MetricTotal], name: str) -> Any:
+    """Return what a name means for metrics: the last value of one, or its smallest with ``.min``.
+
+    Args:
+        metrics: by name.
+        name: of a metric; ``.last``, ``.max`` and ``.count`` may follow, too.
+
+    Returns:
+        None if there is no such metric, or nothing finite of it.
+    """
+    if (total := metrics.get(name)) is not None:
         return total.last
     name, _, aspect = name.rpartition(".")
-    total = run.metrics.get(name)
+    total = metrics.get(name)
     return None if total is None or aspect not in _ASPECTS else _ASPECTS[aspect](total)
+
+
+def hparam_columns(names: Iterable[str]) -> list[str]:
+    """Return the names by which ``value_of`` knows hyperparameters.
+
+    Args:
+        names: of hyperparameters. One that is called like a field is ``hparams.group``.
+    """
+    return [f"hparams.{name}" if name in FIELDS else name for name in names]
+
+
+def metric_columns(runs: Iterable[RunSummary], names: Iterable[str]) -> list[str]:
+    """Return the names by which ``value_of`` knows metrics.
+
+    Args:
+        runs: the runs.
+        names: of metrics. One that is called like a field, or a hyperparameter of one of the runs,
+            is ``metrics.lr``.
+    """
+    taken = FIELDS.keys() | {name for run in runs for name in run.hparams}
+    return [f"{_METRICS}.{name}" if name in taken else name for name in names]
 
 
 def known_names(runs: Iterable[RunSummary]) -> list[str]:

@@ -12,7 +12,7 @@ from ..shown_text import plain
 from ..system.paths import as_path
 from .frames import Columns, FramesOfColumns
 from .index import read_table
-from .names import FIELDS, known_names, sort_key, value_of
+from .names import FIELDS, hparam_columns, known_names, metric_columns, sort_key, value_of
 from .where import names_in, parse
 
 if TYPE_CHECKING:
@@ -124,29 +124,33 @@ class Runs(Sequence["Run"], FramesOfColumns):
                 raise UsageError(f"no run has {name!r}{hint}")
 
     def columns(self) -> Columns:
-        """Return a row a run: its fields, hyperparameters and the last values of its metrics."""
+        """Return a row a run: its fields, hyperparameters and the last values of its metrics.
+
+        A name that stands for two of these has its kind in front: ``hparams.group`` or
+        ``metrics.lr``.
+        """
         names = [*FIELDS, *self.varied_hparams(everything=True), *self._metric_names()]
-        names = list(dict.fromkeys(names))
         return {name: [_cell(value_of(run, name)) for run in self.summaries] for name in names}
 
     def varied_hparams(self, everything: bool = False) -> list[str]:
-        """Return the hyperparameters in which the runs differ.
+        """Return the hyperparameters in which the runs differ, as conditions and columns name them.
 
         Args:
             everything: also those that are the same in all.
         """
         names = dict.fromkeys(name for run in self.summaries for name in run.hparams)
         if everything or len(self.summaries) < 2:
-            return list(names)
+            return hparam_columns(names)
         first, different = self.summaries[0].hparams, set[str]()
         for run in self.summaries:
             if run.hparams != first:
                 same = different | {n for n in names if run.hparams.get(n) == first.get(n)}
                 different |= names.keys() - same
-        return [name for name in names if name in different]
+        return hparam_columns(name for name in names if name in different)
 
     def _metric_names(self) -> list[str]:
-        return list(dict.fromkeys(name for run in self.summaries for name in run.metrics))
+        names = dict.fromkeys(name for run in self.summaries for name in run.metrics)
+        return metric_columns(self.summaries, names)
 
     def table(self, *columns: str) -> str:
         """Return the runs as text, a line each.

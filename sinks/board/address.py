@@ -7,6 +7,7 @@ import socket
 from ...bus.errors import UsageError
 
 HOST, PORT = "127.0.0.1", 7979
+ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # of this machine; to listen on, not to go to
 
 
 def new_token() -> str:
@@ -63,5 +64,7 @@ def address_of(listener: socket.socket, host: str, token: str) -> str:
         host: the address or name that was asked for.
         token: what the page has to send with each question.
     """
+    if host in ANY_ADDRESS:  # which is none to go to
+        host = socket.gethostname()
     name = f"[{host}]" if ":" in host else host
     return f"http://{name}:{listener.getsockname()[1]}/#token={token}"

@@ -7,7 +7,7 @@ import msgspec
 
 from ...bus.errors import LogError, RunFolderError
 from ...bus.inspection.report import RunReport, summarise
-from ...bus.library.names import FIELDS, value_of
+from ...bus.library.names import FIELDS, metric_columns, value_of
 from ...bus.library.table import Runs
 from ...bus.runs.run_folder import RunFolder
 from ...bus.runs.run_summary import RunSummary
@@ -69,7 +69,8 @@ def table_answer(
 
 def _default_columns(runs: Runs) -> list[str]:
     metrics = dict.fromkeys(name for run in runs.summaries for name in list(run.metrics)[:_METRICS])
-    return [*runs.varied_hparams()[:_HPARAMS], *list(metrics)[:_METRICS], *_COLUMNS]
+    chosen = metric_columns(runs.summaries, list(metrics)[:_METRICS])
+    return [*runs.varied_hparams()[:_HPARAMS], *chosen, *_COLUMNS]
 
 
 def _row(run: RunSummary, names: Sequence[str]) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def _row(run: RunSummary, names: Sequence[str]) -> dict[str, Any]:
 
 
 def names_answer(table: Table) -> dict[str, list[str]]:
-    """Return of what there can be columns, by kind.
+    """Return of what there can be columns, by kind; what is taken has its kind in front.
 
     Args:
         table: the runs.
@@ -103,7 +104,12 @@ def names_answer(table: Table) -> dict[str, list[str]]:
         for known, mapping in zip(names.values(), its, strict=True):
             if len(known) < MAX_NAMES and not mapping.keys() <= known.keys():
                 known |= dict.fromkeys(mapping)
-    found = {kind: [plain(name) for name in list(its)[:MAX_NAMES]] for kind, its in names.items()}
+    taken = set(FIELDS)
+    found: dict[str, list[str]] = {}
+    for kind, of_kind in names.items():
+        shown = list(of_kind)[:MAX_NAMES]
+        found[kind] = [plain(f"{kind}.{name}" if name in taken else name) for name in shown]
+        taken |= of_kind.keys()
     return {"fields": list(FIELDS), **found}
 
 

@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,14 @@ def test_a_token_has_128_bits_and_is_in_the_part_of_the_address_that_is_never_se
 
     assert (len(tokens), {len(token) for token in tokens}) == (100, {22})  # of 6 bits each
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#token=secret", address)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_the_address_of_a_board_that_listens_everywhere_can_be_opened_elsewhere(host: str) -> None:
+    with listening("127.0.0.1", 0) as listener:
+        address = address_of(listener, host, "secret")
+
+    assert address.startswith(f"http://{socket.gethostname()}:")
 
 
 def test_by_default_only_this_machine_can_reach_it() -> None:

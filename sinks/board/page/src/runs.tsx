@@ -88,7 +88,8 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
   const rowAt = (number: number): Row | undefined => parts.current.get(Math.floor(number / PART))?.[number % PART];
   const inSight = shown.flatMap((item) => ("row" in item ? rowAt(item.row) ?? [] : []));
   const spark = state.spark ?? names["metrics"]?.[0] ?? "";
-  const sparks = useSparks(source, spark, inSight, told);
+  // The column metrics.lr is of the metric lr, where a hyperparameter has that name, too.
+  const sparks = useSparks(source, spark.replace(/^metrics\./, ""), inSight, told);
   const width = 3 + columns.length + (spark ? 1 : 0);
   const sort = (name: string): void => {
     if (state.sort !== name) change({ sort: name, isReversed: false });
