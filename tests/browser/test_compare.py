@@ -108,8 +108,8 @@ def test_two_runs_are_compared_in_what_they_were_and_first_did(page: Any, runs: 
     two.get_by_label("compare").select_option(label=left)
     two.get_by_label("and").select_option(label=right)
     two.get_by_role("row", name="optimizer SGD Adam").wait_for()
-    assert two.get_by_role("row", name=re.compile("^val_loss 0.1 .* 0.1")).is_visible()
-    assert two.get_by_role("row", name=re.compile("^lr")).count() == 0
+    two.get_by_role("row", name=re.compile("^val_loss 0.1 .* 0.1")).wait_for()
+    two.get_by_role("row", name=re.compile("^lr")).wait_for(state="detached")
 
     two.get_by_role("button", name="find the first event that differs").click()
     two.get_by_text(re.compile("They differ after|They did the same")).wait_for()

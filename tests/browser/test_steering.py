@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from board_browser import OpenPage, expect, served
+from board_browser import OpenPage, expect, port_of, served
 from helpers import eventually
 from steered_runs import Training, training
 
@@ -70,6 +70,21 @@ def test_a_command_of_one_s_own_has_its_answer_and_a_wrong_one_its_reason(steer:
     steer.get_by_label("command").fill("tests.Unknown")
     steer.get_by_role("button", name="send").click()
     expect(answer).to_have_text(re.compile(r"^tests\.Unknown: .+"))
+
+
+def test_a_page_that_is_open_steers_a_board_that_was_started_again(
+    run: Training, open_page: OpenPage
+) -> None:
+    with served(run.run.path.parent, steers=True) as address:
+        page = open_page(f"{address}&open={run.run.path.name}")
+        steer = page.get_by_label("steer this run")
+        steer.get_by_role("button", name="pause", exact=True).wait_for()
+    page.get_by_text("connection lost").wait_for()
+
+    with served(run.run.path.parent, port=port_of(address), steers=True):
+        page.get_by_text("connection lost").wait_for(state="detached")
+        press(steer, "pause", "")
+        press(steer, "resume", "")
 
 
 def test_without_steer_there_are_no_buttons_for_it(run: Training, open_page: OpenPage) -> None:
