@@ -241,7 +241,9 @@ def as_plain(arguments: Mapping[str, Any]) -> dict[str, bool | int | float | str
     """
     plain: dict[str, bool | int | float | str | None] = {}
     for name, value in redact_setting("", arguments).items():
-        if value is None or isinstance(value, bool | int | float | str):
+        if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:  # more than a log holds
+            plain[name] = _shown(value)
+        elif value is None or isinstance(value, bool | int | float | str):
             plain[name] = value
         elif isinstance(value, list | tuple):
             plain[name] = ", ".join(_shown(entry) for entry in value)

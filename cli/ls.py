@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _HEADER = ("run", "started", "took", "ended", "epochs", "steps", "size")
 _LEFT = 4  # columns of words, aligned left
+_FIRST_HPARAMS = 3  # shown without being asked for
 _UNITS_S = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SINCE = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d|w)")
 _NAMES_HELP = (
@@ -43,7 +44,7 @@ def add(verbs: Any) -> None:
         "ls",
         help="list runs",
         description="List the runs of a folder, oldest first: when they began, how long they took, "
-        "how they ended, and what else is asked for.",
+        "how they ended, the first hyperparameters that differ, and what else is asked for.",
     )
     add_root(parser)
     add_choice_options(parser)
@@ -55,7 +56,9 @@ def add(verbs: Any) -> None:
         help="also show this metric's last value; repeatable",
     )
     parser.add_argument(
-        "--hparams", action="store_true", help="also show the hyperparameters that differ"
+        "--hparams",
+        action="store_true",
+        help=f"show all hyperparameters that differ, and not the first {_FIRST_HPARAMS}",
     )
     parser.add_argument(
         "--columns", metavar="NAME,...", default="", help=f"show these instead: {_NAMES_HELP}"
@@ -166,7 +169,8 @@ def _print(runs: "Runs", options: argparse.Namespace) -> None:
     else:
         runs.refuse_unknown(metrics)
         header, rows, left = [*_HEADER], [_row(run) for run in runs.summaries], _LEFT
-        names = [*(runs.varied_hparams() if options.hparams else ()), *metrics]
+        hparams = runs.varied_hparams()[: None if options.hparams else _FIRST_HPARAMS]
+        names = [*hparams, *metrics]
         if any(run.tags for run in runs.summaries):
             names.append("tags")
         header += names

@@ -44,6 +44,14 @@ def test_ls_says_which_run_had_which_learning_rate_and_which_was_best(
     ]
 
 
+def test_ls_shows_the_first_hyperparameters_that_differ(
+    three: list[RecordedRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = lines(capsys, "ls")
+
+    assert [line.split()[-1] for line in shown] == ["lr", "0.1", "0.01", "0.001"]
+
+
 def test_ls_chooses_and_counts(
     three: list[RecordedRun], capsys: pytest.CaptureFixture[str]
 ) -> None:

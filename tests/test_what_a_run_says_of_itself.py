@@ -69,9 +69,10 @@ class Colour(Enum):
         (torch.device("cuda", 1), "cuda:1"),
         ([Path("a"), torch.float16], "a, torch.float16"),
         (torch.nn.Linear(2, 2), "Linear"),
+        (-(1 << 70), "-1180591620717411303424"),
     ],
 )
-def test_what_is_no_number_is_recorded_as_the_text_that_tells_it(
+def test_what_a_log_has_no_number_for_is_recorded_as_the_text_that_tells_it(
     given: object, recorded: str
 ) -> None:
     assert as_plain({"given": given}) == {"given": recorded}
