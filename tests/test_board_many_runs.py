@@ -12,7 +12,7 @@ from board_asked import Asked, begun, put, recorded
 import nightbus as nb
 from nightbus.sinks.board import columns, exact_parts, series_cache, sparklines
 from nightbus.sinks.board.bands import band
-from nightbus.sinks.board.series_cache import SeriesCache
+from nightbus.sinks.board.series_cache import RunSeries, SeriesCache
 from nightbus.sinks.board.shelf import Shelf
 from nightbus.sinks.board.sparklines import Sparklines
 
@@ -134,6 +134,45 @@ def test_a_table_in_groups_has_them_in_order_with_their_means(
     ]
     assert (unknown.status_code, "did you mean lr" in unknown.text) == (400, True)
     assert len(first) == 1
+
+
+def test_who_asks_for_a_run_that_is_being_read_gets_what_there_is_by_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunSeries(recorded(tmp_path, 0.1, *map(float, range(100))).folder)
+    is_reading, is_waiting, may_end = threading.Event(), threading.Event(), threading.Event()
+    moved, whole = list[bool](), run._read
+
+    class Lock:
+        def __init__(self) -> None:
+            self._lock = threading.Lock()
+            self.release = self._lock.release
+
+        def acquire(self, blocking: bool = True) -> bool:
+            if blocking:
+                is_waiting.set()
+            return self._lock.acquire(blocking)
+
+    def slow(until_s: float) -> None:
+        is_reading.set()
+        may_end.wait(60)
+        whole(until_s)
+        run.is_read = False  # as if there were more
+
+    monkeypatch.setattr(run, "_lock", Lock())
+    monkeypatch.setattr(run, "_read", slow)
+    first = threading.Thread(target=run.read_on, args=(60.0,))
+    first.start()
+    assert is_reading.wait(60)
+    monkeypatch.setattr(run, "_read", lambda until_s: pytest.fail("it has read on, too"))
+    second = threading.Thread(target=lambda: moved.append(run.read_on(60.0)))
+    second.start()
+    assert is_waiting.wait(60)
+    may_end.set()
+    first.join(60)
+    second.join(60)
+
+    assert (moved, run.values) == ([True], 100)
 
 
 # -- bands ---------------------------------------------------------------------------------------

@@ -268,19 +268,29 @@ class RunSeries:
     def read_on(self, for_s: float) -> bool:
         """Read what the log has more.
 
+        Who comes while another thread reads waits for it, and reads no more if that has not come to
+        the end: what there is by then is what is asked for.
+
         Args:
             for_s: stop after so many seconds; what is left is read the next time.
 
         Returns:
             Whether there was something.
         """
-        with self._lock:
+        is_first = self._lock.acquire(blocking=False)
+        if not is_first:
+            self._lock.acquire()
+        try:
+            if not is_first and not self.is_read:
+                return True
             before = self.values, len(self.checkpoints), self.is_read, self.problem
             try:
                 self._read(time.monotonic() + for_s)
             except (LogError, OSError) as error:
                 self.is_read, self.problem = True, str(error)
             return before != (self.values, len(self.checkpoints), self.is_read, self.problem)
+        finally:
+            self._lock.release()
 
     def _read(self, until_s: float) -> None:
         attempts = self._folder.attempts()
