@@ -4,7 +4,7 @@ import type { Line } from "./colours";
 import type { Curve } from "./source";
 
 // A line that goes up and down more than this, in widths of its chart, is as thin as a pixel and has no
-// dashes: they could not be told apart, and wider lines take a hundred times as long to paint.
+// dashes: they could not be told apart, and wider lines take forty times as long to paint.
 const DENSE = 6;
 
 /** A curve in the order of its axis. */
