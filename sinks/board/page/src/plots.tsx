@@ -71,7 +71,7 @@ export function ParallelCoordinates(props: PlotProps & { filter: (condition: str
       ctx.lineWidth = 3;
       path(ctx, x, under);
     }
-    scales.forEach((scale, axis) => drawAxis(ctx, scale, x(axis), axis, names.length, spans[scale.name]));
+    scales.forEach((scale, axis) => drawAxis(ctx, scale, x, axis, names.length, spans[scale.name]));
   });
   const drawLines = (ctx: CanvasRenderingContext2D, x: (axis: number) => number): void => {
     const drawn = new Set(chosen);
@@ -261,7 +261,12 @@ function height(share: number | null): number {
   return share === null ? HEIGHT - 12 : HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP);
 }
 
-function drawAxis(ctx: CanvasRenderingContext2D, scale: Scale, x: number, axis: number, count: number, span?: [number, number]): void {
+function drawAxis(ctx: CanvasRenderingContext2D, scale: Scale, places: (axis: number) => number, axis: number, count: number,
+  span?: [number, number]): void {
+  const x = places(axis);
+  const gap = count > 1 ? places(1) - places(0) : 2 * SIDE;
+  // The last axis has its numbers on the left, where those of the one before are too.
+  const room = count > 1 && axis >= count - 2 ? gap / 2 - 7 : gap - 10;
   const align: CanvasTextAlign = count > 1 && axis === count - 1 ? "right" : "left";
   const side = align === "right" ? -5 : 5;
   ctx.font = FONT;
@@ -274,11 +279,11 @@ function drawAxis(ctx: CanvasRenderingContext2D, scale: Scale, x: number, axis: 
   }
   ctx.textAlign = axis === 0 ? "left" : align === "right" ? "right" : "center";
   ctx.textBaseline = "top";
-  label(ctx, shortened(ctx, `${scale.name}${scale.isLog ? " (log)" : ""}`, 130), axis === 0 ? Math.max(x - 40, 2) : align === "right" ? x + 40 : x, 4);
+  label(ctx, shortened(ctx, `${scale.name}${scale.isLog ? " (log)" : ""}`, Math.min(gap - 4, 130)), axis === 0 ? Math.max(x - 40, 2) : align === "right" ? x + 40 : x, 4);
   ctx.textAlign = align;
   ctx.textBaseline = "middle";
-  for (const tick of spaced(scale.ticks, 15 / (HEIGHT - BOTTOM - TOP))) label(ctx, shortened(ctx, tick.label, 90), x + side, height(tick.at));
-  label(ctx, "none", x + side, height(null));
+  for (const tick of spaced(scale.ticks, 15 / (HEIGHT - BOTTOM - TOP))) label(ctx, shortened(ctx, tick.label, Math.min(room, 90)), x + side, height(tick.at));
+  label(ctx, shortened(ctx, "none", room), x + side, height(null));
 }
 
 /** Text with a little of the background around it: lines go through behind. */

@@ -211,7 +211,7 @@ function Checkpoints({ about }: { about: RunAbout }) {
       {!about.are_all_checkpoints && <p class="note">The log is still being read …</p>}
       {all.length === 0 ? <p class="empty">It has saved none.</p> : (
         <>
-          <p class="note">{there.length} are there, {size(total)} together.</p>
+          <p class="note">{there.length} {there.length === 1 ? "is" : "are"} there, {size(total)}{there.length === 1 ? "" : " together"}.</p>
           <Lines head={["checkpoint", "epoch", "step", "size", "is there"]}
             lines={all.map((each) => [each.path, cell(each.epoch), cell(each.step), size(each.size_bytes), each.is_there ? "yes" : "removed"])} />
         </>
