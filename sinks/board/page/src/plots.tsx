@@ -265,10 +265,8 @@ function drawAxis(ctx: CanvasRenderingContext2D, scale: Scale, places: (axis: nu
   span?: [number, number]): void {
   const x = places(axis);
   const gap = count > 1 ? places(1) - places(0) : 2 * SIDE;
-  // The last axis has its numbers on the left, where those of the one before are too.
-  const room = count > 1 && axis >= count - 2 ? gap / 2 - 7 : gap - 10;
-  const align: CanvasTextAlign = count > 1 && axis === count - 1 ? "right" : "left";
-  const side = align === "right" ? -5 : 5;
+  const isLast = count > 1 && axis === count - 1;
+  const room = isLast ? places(0) - 7 : gap - 10; // as wide a margin as before the first
   ctx.font = FONT;
   ctx.strokeStyle = quiet();
   ctx.lineWidth = 1;
@@ -277,13 +275,13 @@ function drawAxis(ctx: CanvasRenderingContext2D, scale: Scale, places: (axis: nu
     ctx.fillStyle = "#0072b255";
     ctx.fillRect(x - 6, height(span[1]), 12, height(span[0]) - height(span[1]));
   }
-  ctx.textAlign = axis === 0 ? "left" : align === "right" ? "right" : "center";
+  ctx.textAlign = axis === 0 ? "left" : isLast ? "right" : "center";
   ctx.textBaseline = "top";
-  label(ctx, shortened(ctx, `${scale.name}${scale.isLog ? " (log)" : ""}`, Math.min(gap - 4, 130)), axis === 0 ? Math.max(x - 40, 2) : align === "right" ? x + 40 : x, 4);
-  ctx.textAlign = align;
+  label(ctx, shortened(ctx, `${scale.name}${scale.isLog ? " (log)" : ""}`, Math.min(gap - 4, 130)), axis === 0 ? Math.max(x - 40, 2) : isLast ? x + 40 : x, 4);
+  ctx.textAlign = "left";
   ctx.textBaseline = "middle";
-  for (const tick of spaced(scale.ticks, 15 / (HEIGHT - BOTTOM - TOP))) label(ctx, shortened(ctx, tick.label, Math.min(room, 90)), x + side, height(tick.at));
-  label(ctx, shortened(ctx, "none", room), x + side, height(null));
+  for (const tick of spaced(scale.ticks, 15 / (HEIGHT - BOTTOM - TOP))) label(ctx, shortened(ctx, tick.label, Math.min(room, 90)), x + 5, height(tick.at));
+  label(ctx, shortened(ctx, "none", room), x + 5, height(null));
 }
 
 /** Text with a little of the background around it: lines go through behind. */
