@@ -20,7 +20,7 @@ from nightbus.sinks.board import series_cache
 from nightbus.sinks.board.address import listening
 from nightbus.sinks.board.export import exported
 from nightbus.sinks.board.page_files import page_files
-from nightbus.sinks.board.series_cache import RunSeries, SeriesCache
+from nightbus.sinks.board.series_cache import RunSeries, Series, SeriesCache
 from nightbus.sinks.board.server import serve
 from nightbus.sinks.board.shelf import Shelf
 
@@ -205,6 +205,40 @@ def test_a_long_series_is_folded_and_keeps_its_extremes(
 
     assert (curve["values"], curve["is_exact"]) == (3000, False)
     assert {700, 2900} <= set(curve["x"].astype(int))
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1000, 40_000])
+def test_a_folded_series_has_evenly_many_points_of_all_its_past(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(series_cache, "MAX_POINTS", 1000)
+    values = np.sin(np.arange(40_000.0) ** 1.5)
+    values[[123, 20_001]] = 50.0, np.nan
+    steps = np.arange(40_000.0)
+    rows = np.stack([steps, steps, steps, values], axis=1)
+    series = Series()
+
+    for begin in range(0, len(rows), at_once):
+        series.add(rows[begin : begin + at_once])
+
+    of_tenths = np.histogram(series.rows[0], bins=10, range=(0, 40_000))[0]
+    assert (series.values, series.is_folded) == (40_000, True)
+    assert of_tenths.sum() <= 1000
+    assert of_tenths.max() <= 1.5 * of_tenths.min()
+    assert {0, 123, 20_001, 39_999} <= set(series.rows[0].astype(int))
+
+
+def test_a_series_that_gave_way_goes_on_as_evenly() -> None:
+    steps = np.arange(20_000.0)
+    rows = np.stack([steps, steps, steps, np.sin(steps**1.5)], axis=1)
+    series = Series()
+
+    series.add(rows[:10_000])
+    series.fold(400)
+    series.add(rows[10_000:])
+
+    of_tenths = np.histogram(series.rows[0], bins=10, range=(0, 20_000))[0]
+    assert of_tenths.max() <= 1.5 * of_tenths.min()
 
 
 def test_runs_that_nobody_asks_for_give_way(

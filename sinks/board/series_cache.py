@@ -17,7 +17,7 @@ from ...bus.runs.cursor import BEGINNING, Position, RunReader
 from ...bus.runs.lineage import consistent_logs
 from ...bus.runs.run_folder import RunFolder
 from .history import History
-from .thinning import Numbers, between, thinned
+from .thinning import Numbers, between, kept_of_stretches, thinned
 
 XAxis = Literal["step", "epoch", "time", "wall"]
 
@@ -31,8 +31,8 @@ MAX_MARKS = 100  # of a run: the first ones
 MAX_PLACES = 4_096  # of a log
 MAX_MEDIA = 500  # of a run
 MAX_OF_A_NAME = 500  # media; then every second stays
-_FOLDED = 16  # points, of which about 4 stay
-_STEP, _EPOCH, _TIME, _VALUE = range(4)
+_NARROWEST = 8  # values of a stretch, of which about 4 stay
+_STEP, _EPOCH, _TIME, _VALUE, _NUMBER = range(5)
 _clock = count(1)
 
 
@@ -114,27 +114,35 @@ class Picture(NamedTuple):
 class Series:
     """One metric of a run, as it grows.
 
+    Of many values, those that show how it went are left: of each stretch of so many values the
+    first and last, lowest and highest. All stretches have one length, which doubles as it grows.
+
     Attributes:
         values: number of values that were put.
-        is_folded: of many values, those that show how it went are left.
         asked: when it was last asked for, by a count.
     """
 
     def __init__(self) -> None:
         self.values = 0
-        self.is_folded = False
         self.asked = 0
-        self._rows = np.empty((4, 64))
-        self._number = 0
+        self._rows = np.empty((5, 64))
+        self._held = 0
+        self._width = 1  # values of a stretch
+        self._thin_until = 0  # the first point of the last stretch that was thinned
 
     def __len__(self) -> int:
         """Return the number of points that are held."""
-        return self._number
+        return self._held
 
     @property
     def size_bytes(self) -> int:
         """Memory that it takes."""
         return self._rows.nbytes
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether not all values are held."""
+        return self._width > 1
 
     def add(self, rows: Numbers | list[tuple[float, float, float, float]]) -> None:
         """Append values.
@@ -142,33 +150,45 @@ class Series:
         Args:
             rows: step, epoch, time and value of each.
         """
-        fresh = np.asarray(rows, np.float64).T
-        end = self._number + len(rows)
+        end = self._held + len(rows)
         if end > self._rows.shape[1]:
-            grown = np.empty((4, max(end, self._rows.shape[1] * 3 // 2)))
-            grown[:, : self._number] = self.rows
+            grown = np.empty((5, max(end, self._rows.shape[1] * 3 // 2)))
+            grown[:, : self._held] = self._rows[:, : self._held]
             self._rows = grown
-        self._rows[:, self._number : end] = fresh
-        self._number = end
+        self._rows[:_NUMBER, self._held : end] = np.asarray(rows, np.float64).T
+        self._rows[_NUMBER, self._held : end] = np.arange(self.values, self.values + len(rows))
+        self._held = end
         self.values += len(rows)
-        if end > MAX_POINTS:
-            self.fold(end // _FOLDED)
+        if self.is_folded and end - self._thin_until > MAX_POINTS // 64:
+            self._thin(self._thin_until)
+        if self._held > MAX_POINTS:
+            self.fold(MAX_POINTS // 2)
 
     @property
     def rows(self) -> Numbers:
         """Steps, epochs, times and values; float64 of shape (4, n)."""
-        return self._rows[:, : self._number]
+        return self._rows[:_NUMBER, : self._held]
 
-    def fold(self, stretches: int) -> None:
-        """Keep of each stretch what shows how it went, so that about 4 points stay of it.
+    def fold(self, most: int) -> None:
+        """Make stretches longer, until few points are left.
 
         Args:
-            stretches: number of stretches of one length.
+            most: so many points; at least the 6 of one stretch.
         """
-        rows = self.rows
-        kept = thinned(np.arange(self._number, dtype=np.float64), rows[_VALUE], stretches)
-        self.is_folded |= len(kept) < self._number
-        self._rows, self._number = rows[:, kept], len(kept)
+        while self._held > most:
+            self._width = max(2 * self._width, _NARROWEST)
+            self._thin(0)
+        self._rows = self._rows[:, : self._held].copy()
+
+    def _thin(self, begin: int) -> None:
+        """Thin the points from one on, which begins a stretch."""
+        _, _, _, values, numbers = self._rows[:, begin : self._held]
+        stretch = numbers // self._width
+        kept = kept_of_stretches(stretch, values)
+        self._held = begin + len(kept)
+        self._rows[:, begin : self._held] = self._rows[:, begin + kept]
+        # The last stretch goes on, and is thinned again with what comes.
+        self._thin_until = begin + int(np.searchsorted(stretch[kept], stretch[-1]))
 
     def picture(
         self, x: XAxis, began_s: float, low: float, high: float, stretches: int, weight: float
@@ -484,7 +504,7 @@ class RunSeries:
             return rows[:, kept]
 
     def fold(self, series: Series) -> bool:
-        """Fold one of its series to the fewest points; return whether that was possible.
+        """Fold one of its series to few points; return whether that was possible.
 
         Args:
             series: the series.
@@ -492,7 +512,7 @@ class RunSeries:
         if not self._lock.acquire(blocking=False):  # it is being read
             return False
         try:
-            series.fold(FEWEST_POINTS // 4)
+            series.fold(FEWEST_POINTS)
             return True
         finally:
             self._lock.release()

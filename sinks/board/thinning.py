@@ -27,6 +27,19 @@ def thinned(x: Numbers, y: Numbers, stretches: int) -> NDArray[np.int64]:
     if not np.isfinite(width) or width <= 0:  # all at one place, or none that can be drawn
         along, width = np.arange(len(x), dtype=np.float64), len(x) / stretches
     stretch = np.minimum((along - along[0]) / width, stretches - 1).astype(np.int64)
+    return kept_of_stretches(stretch, y)
+
+
+def kept_of_stretches(stretch: NDArray[Any], y: Numbers) -> NDArray[np.int64]:
+    """Return the numbers of the points to keep of each stretch, ascending.
+
+    Kept are the first and the last point, the lowest and the highest, and the first and the last
+    that are not finite, so that thinning what was thinned loses none of the extremes.
+
+    Args:
+        stretch: of which stretch each point is, ascending.
+        y: their values, NaN and infinities among them.
+    """
     is_first = np.concatenate(([True], stretch[1:] != stretch[:-1]))
     begins = np.flatnonzero(is_first)
     number = np.cumsum(is_first) - 1  # of the stretch, without empty ones
@@ -35,7 +48,7 @@ def thinned(x: Numbers, y: Numbers, stretches: int) -> NDArray[np.int64]:
     high = np.maximum.reduceat(np.where(is_finite, y, -np.inf), begins)[number]
     parts = [
         begins,
-        np.append(begins[1:] - 1, len(x) - 1),
+        np.append(begins[1:] - 1, len(y) - 1),
         _firsts(is_finite & (y == low), number),
         _firsts(is_finite & (y == high), number),
         _firsts(~is_finite, number),
