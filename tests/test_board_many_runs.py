@@ -248,6 +248,25 @@ def test_a_part_with_too_many_values_is_folded_as_the_whole(
     assert (part["is_exact"], part["is_read"]) == (False, True)
 
 
+def test_who_looks_while_a_resume_begins_is_told_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series_cache, "MAX_POINTS", 100)
+    run, attempt = begun(tmp_path, {})
+    put(attempt, "loss", *map(float, range(500)))
+    series, _ = SeriesCache().read_on(run.path.name, run.folder, 60.0)
+    part: Any = (run.path.name, run.folder, series, "loss", "step", (10.0, 20.0), 100, (0.0,), 60.0)
+    parts, lines = exact_parts.ExactParts(), Sparklines(SeriesCache())
+    before = parts.picture(*part)
+
+    series._begin()  # what another thread does first when it finds that an attempt has begun
+
+    attempt.abandon()
+    assert before is not None
+    assert parts.picture(*part) is None
+    assert b'"x":[]' in bytes(lines._keep((run.path.name, "loss"), ("running", 500), series))
+
+
 def test_few_parts_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(series_cache, "MAX_POINTS", 100)
     run = recorded(tmp_path, 0.1, *map(float, range(500)))

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from recorded_runs import SECOND_NS, RecordedRun
 import nightbus as nb
 from nightbus.sinks.board import export, media, series_cache
 from nightbus.sinks.board.export import exported
+from nightbus.sinks.board.series_cache import RunSeries
 from nightbus.sinks.board.shelf import Shelf
 
 
@@ -194,20 +196,60 @@ def test_only_what_is_recorded_as_a_medium_can_be_asked_for(tmp_path: Path) -> N
     assert [answer.status_code for answer in answers] == [409, 409, 404, 400]
 
 
-def test_of_many_of_a_name_evenly_many_are_kept_and_bytes_are_bounded(
+@pytest.mark.parametrize("number", [8, 9, 50, 1000])
+def test_of_many_of_a_name_evenly_many_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(series_cache, "MAX_OF_A_NAME", 40)
+    run = with_media(tmp_path, *[("seen", "text", b"hi")] * number)
+
+    said = Asked(tmp_path).said("/api/media", run=run.path.name)["runs"]
+
+    steps = said[run.path.name]["names"][0]["steps"]
+    between = [later - before for before, later in pairwise(steps)]
+    assert min(number, 40 // 2) <= len(steps) <= 40
+    assert (steps[0], steps[-1]) == (0, number - 1)
+    assert len({*between[:-1]}) == 1  # the last is there besides
+    assert between[-1] <= between[0]
+
+
+def test_bytes_of_media_are_kept_up_to_a_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(series_cache, "MAX_OF_A_NAME", 8)
     monkeypatch.setattr(media, "MAX_KEPT_BYTES", len(a_picture()))
-    run = with_media(tmp_path, *[("seen", "image", a_picture())] * 50)
+    run = with_media(tmp_path, *[("seen", "image", a_picture())] * 3)
     board = Asked(tmp_path)
 
-    steps = board.said("/api/media", run=run.path.name)["runs"][run.path.name]["names"][0]["steps"]
     answers = [one(board, run, number).status_code for number in (0, 1, 0, -1)]
 
-    assert len(steps) <= 8
-    assert (steps[0], steps[-1]) == (0, 49)
     assert answers == [200] * 4
+
+
+def test_media_are_answered_as_they_were_though_the_run_is_read_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series_cache, "MAX_OF_A_NAME", 4)
+    run, attempt = begun(tmp_path, {})
+
+    def more(number: int) -> None:
+        for _ in range(number):
+            attempt.place.move(step=attempt.place.step + 1)
+            attempt.add(nb.Media, "seen", "text", b"hi", ("loggers",), "")
+        attempt.writer.flush()
+
+    more(4)
+    series = RunSeries(run.folder)
+    series.read_on(60.0)
+
+    before = series.media()["seen"]
+    more(5)
+    series.read_on(60.0)
+    after = series.media()["seen"]
+    series.close()
+    attempt.abandon()
+
+    assert [each.step for each in before] == [1, 2, 3, 4]
+    assert [each.step for each in after] == [1, 5, 9]
 
 
 def test_a_file_has_media_evenly_chosen_and_says_what_it_left_out(

@@ -62,7 +62,8 @@ class ExactParts:
         Raises:
             LogError: the log cannot be read there.
         """
-        shift = run.began_s if x == "wall" else 0.0
+        began_s = run.began_s  # another thread may begin to read the run anew
+        shift = began_s if x == "wall" else 0.0
         low, high = span[0] - shift, span[1] - shift
         place = (key, metric, x, low, high, id(run), tuple(run.attempts))
         with self._lock:
@@ -75,12 +76,12 @@ class ExactParts:
             part.read_on(for_s)
             if not len(part.series) and not part.is_read:
                 return None
-            values = run.series[metric].values
+            if (whole := run.series.get(metric)) is None:
+                return None
             drawn = [
-                part.series.picture(x, run.began_s, low, high, stretches, weight)
-                for weight in weights
+                part.series.picture(x, began_s, low, high, stretches, weight) for weight in weights
             ]
-            return [each._replace(values=values) for each in drawn], part.is_read
+            return [each._replace(values=whole.values) for each in drawn], part.is_read
 
 
 class _Part:

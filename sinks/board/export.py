@@ -18,6 +18,7 @@ from .page_files import PageFile, page_files
 from .plain_values import plain
 from .series_cache import Medium, RunSeries
 from .shelf import Shelf, Table, key_of
+from .thinning import Numbers
 
 MAX_RUNS = 200
 MAX_METRICS = 200  # of a run
@@ -144,14 +145,15 @@ def _run(run: RunSummary, room: _Room, stretches: int) -> dict[str, Any]:
             "marks": list(series.marks),
             "media": [
                 each
-                for name, items in series.media.items()
+                for name, items in series.media().items()
                 if (each := _media(folder, name, items, room)) is not None
             ],
             "history": {**history_of(series), "is_read": True},
             "moments": _moments(folder, series, room),
             "curves": {
-                plain(name): _curve(series, name, stretches)
+                plain(name): _curve(rows)
                 for name in list(series.series)[:MAX_METRICS]
+                if (rows := series.rows(name, stretches)) is not None
             },
         }
     except UNREADABLE as error:
@@ -191,8 +193,8 @@ def _medium(event: Media) -> dict[str, Any]:
     return {"picture": f"data:{kind};base64,{base64.b64encode(event.data).decode()}"}
 
 
-def _curve(series: RunSeries, name: str, stretches: int) -> list[list[Any]]:
-    steps, epochs, times, values = series.rows(name, stretches)
+def _curve(rows: Numbers) -> list[list[Any]]:
+    steps, epochs, times, values = rows
     return [
         [int(step) for step in steps],
         [int(epoch) for epoch in epochs],

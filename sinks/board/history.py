@@ -22,12 +22,13 @@ from ...bus.events import (
     SystemMetrics,
 )
 from ...bus.log.codec import DecodedEvent
+from .evenly_many import EvenlyMany
 from .plain_values import plain
 
 MAX_EVENTS = 1_000  # of a kind: the last ones
 MAX_LINES = 2_000  # of the console: the last ones
 MAX_LINE = 1_000  # characters
-MAX_SAMPLES = 1_000  # of the system, or of backlogs; then every second stays
+MAX_SAMPLES = 1_000  # of the system, or of backlogs; then every so many-th stays
 MAX_ACTORS = 200
 _ACTORS = (ActorStarted, ActorRestarted, ActorStopped, ActorTotals)
 _HAPPENED = {
@@ -42,31 +43,8 @@ Line = tuple[float, str, str]
 Loop = tuple[float, str, int | None, str]  # when, name, total, unit; no unit where it ended
 
 
-class Samples:
-    """What was read at intervals: all of it, or of much every so many-th.
-
-    Attributes:
-        kept: when, and what.
-    """
-
-    def __init__(self) -> None:
-        self.kept: list[tuple[float, Any]] = []
-        self._every, self._passed = 1, 0
-
-    def add(self, time_s: float, values: Any) -> None:
-        """Keep values, if it is their turn.
-
-        Args:
-            time_s: when they were read.
-            values: the values.
-        """
-        self._passed += 1
-        if self._passed % self._every:
-            return
-        self.kept.append((time_s, values))
-        if len(self.kept) > MAX_SAMPLES:
-            del self.kept[1:-1:2]
-            self._every *= 2
+class Samples(EvenlyMany[tuple[float, Any]]):
+    """What was read at intervals: when, and what."""
 
     def at(self, time_s: float) -> Any:
         """Return the last values before a time; None if there are none.
@@ -100,7 +78,7 @@ class History:
         self.loops: deque[Loop] = deque(maxlen=MAX_EVENTS)
         self.lines: deque[Line] = deque(maxlen=MAX_LINES)
         self.has_more_lines = False
-        self.samples, self.backlogs = Samples(), Samples()
+        self.samples, self.backlogs = Samples(MAX_SAMPLES), Samples(MAX_SAMPLES)
 
     def take(self, event: DecodedEvent, time_s: float) -> None:
         """Keep what belongs here.
@@ -114,9 +92,9 @@ class History:
             self.has_more_lines |= len(self.lines) == MAX_LINES
             self.lines.append((time_s, event.stream, plain(event.text[:MAX_LINE])))
         elif type(event) is SystemMetrics:
-            self.samples.add(time_s, event.values)
+            self.samples.add((time_s, event.values))
         elif type(event) is ActorBacklogs:
-            self.backlogs.add(time_s, (event.lag, event.waiting))
+            self.backlogs.add((time_s, (event.lag, event.waiting)))
         elif type(event) is LoopStarted:
             self.loops.append((time_s, plain(event.source), event.total, event.unit))
         elif type(event) is LoopEnded:

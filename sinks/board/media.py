@@ -72,7 +72,7 @@ class MediaQuestions:
             except UNREADABLE as error:
                 runs[key] = {"is_read": True, "problem": plain(str(error)), "names": []}
                 continue
-            names = [named(name, items) for name, items in list(series.media.items())]
+            names = [named(name, items) for name, items in series.media().items()]
             runs[key] = {"is_read": series.is_read, "problem": "", "names": names}
         return msgspec.json.encode({"runs": runs})
 
@@ -111,7 +111,7 @@ class MediaQuestions:
         most = max(whole_of(request, "most", 60, MAX_HISTOGRAMS), 2)
         folder = open_folder(self._shelf.run(key))
         series, _ = self._cache.read_on(key, folder, SLICE_S)
-        items = series.media.get(name, [])
+        items = series.media().get(name, [])
         chosen = evenly([each for each in items if each.kind == "histogram"], most)
         events = self._read(key, folder, [each.position for each in chosen])
         found = [histogram(event) for event in events]

@@ -16,6 +16,7 @@ from ...bus.log.codec import DecodedEvent
 from ...bus.runs.cursor import BEGINNING, Position, RunReader
 from ...bus.runs.lineage import consistent_logs
 from ...bus.runs.run_folder import RunFolder
+from .evenly_many import EvenlyMany
 from .history import History
 from .thinning import Numbers, between, kept_of_stretches, thinned
 
@@ -30,7 +31,7 @@ MAX_CHECKPOINTS = 1_000  # of a run: the last ones
 MAX_MARKS = 100  # of a run: the first ones
 MAX_PLACES = 4_096  # of a log
 MAX_MEDIA = 500  # of a run
-MAX_OF_A_NAME = 500  # media; then every second stays
+MAX_OF_A_NAME = 500  # media; then every so many-th stays
 _NARROWEST = 8  # values of a stretch, of which about 4 stay
 _STEP, _EPOCH, _TIME, _VALUE, _NUMBER = range(5)
 _clock = count(1)
@@ -249,7 +250,6 @@ class RunSeries:
         checkpoints: the last that were saved.
         marks: where attempts went on, and exceptions; the first MAX_MARKS.
         history: what else happened.
-        media: by name, the first MAX_MEDIA names; of each evenly many.
         attempts: numbers of the attempts that were read.
         values: number of values of all metrics.
         is_read: all was read that the log had.
@@ -268,7 +268,7 @@ class RunSeries:
         self.checkpoints: list[CheckpointSaved] = []
         self.marks: list[Mark] = []
         self.history = History()
-        self.media: dict[str, list[Medium]] = {}
+        self._media: dict[str, EvenlyMany[Medium]] = {}
         self.values = 0
         self.is_read = False
         self.problem = ""
@@ -421,14 +421,13 @@ class RunSeries:
         self.history.take(event, time_s)
 
     def _note_medium(self, event: Media, attempt: int, time_s: float) -> None:
-        if event.name not in self.media and len(self.media) >= MAX_MEDIA:
-            return
-        its = self.media.setdefault(event.name, [])
+        if (its := self._media.get(event.name)) is None:
+            if len(self._media) >= MAX_MEDIA:
+                return
+            its = self._media[event.name] = EvenlyMany(MAX_OF_A_NAME)
         where = (event.step, event.epoch, time_s)
-        its.append(Medium(event.kind, Position(attempt, event.seq), *where))
+        its.add(Medium(event.kind, Position(attempt, event.seq), *where))
         self.values += 1
-        if len(its) > MAX_OF_A_NAME:
-            del its[1:-1:2]
 
     def _note_time(self, events: list[DecodedEvent]) -> None:
         last = next((each for each in reversed(events) if not isinstance(each, Unknown)), None)
@@ -491,15 +490,24 @@ class RunSeries:
             along, values = series.points(x, weight)
             return along + (self.began_s if x == "wall" else 0.0), values
 
-    def rows(self, metric: str, stretches: int) -> Numbers:
+    def media(self) -> dict[str, list[Medium]]:
+        """Return where media are, by name: the first MAX_MEDIA names, of each evenly many."""
+        with self._lock:
+            return {name: its.kept[:] for name, its in self._media.items()}
+
+    def rows(self, metric: str, stretches: int) -> Numbers | None:
         """Return steps, epochs, times and values of the points that show a metric.
+
+        None if it is not there, or not read yet.
 
         Args:
             metric: its name.
             stretches: in so many equal parts by number; about 4 points are of each.
         """
         with self._lock:
-            rows = self.series[metric].rows
+            if (series := self.series.get(metric)) is None:
+                return None
+            rows = series.rows
             kept = thinned(np.arange(rows.shape[1], dtype=np.float64), rows[_VALUE], stretches)
             return rows[:, kept]
 

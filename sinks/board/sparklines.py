@@ -64,7 +64,7 @@ class Sparklines:
         return self._keep(place, version, series)
 
     def _keep(self, place: tuple[str, str], version: _Version, series: RunSeries) -> msgspec.Raw:
-        rows = series.rows(place[1], STRETCHES) if place[1] in series.series else None
+        rows = series.rows(place[1], STRETCHES)
         steps = [] if rows is None else [int(step) for step in rows[0]]
         values = [] if rows is None else [_rounded(value) for value in rows[3].tolist()]
         curve = _encoded(series.is_read, steps, values)
