@@ -1,13 +1,14 @@
 // Runs compared: what was set against what came out, and two of them in what they were and did.
 
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
+import { useAsked } from "./asked";
 import { cell, number } from "./format";
 import { ChoiceOfName, ColourLegend, useNames } from "./legend";
 import type { Painting } from "./painting";
 import { useColumns } from "./painting";
 import { palette } from "./palette";
 import { ParallelCoordinates, Scatter } from "./plots";
-import type { Comparison, FirstDifference, Names, Source } from "./source";
+import type { Columns, FirstDifference, Names, Source } from "./source";
 import type { State } from "./state";
 
 const MOST_AXES = 12;
@@ -28,17 +29,15 @@ interface CompareProps {
 
 export function Compare(props: CompareProps) {
   const { source, state, change, told } = props;
-  const [names, askNames] = useNames(source, true);
-  const [usual, setUsual] = useState<string[]>([]);
-  useEffect(() => {
-    source.table({ where: state.where, sort: "", isReversed: false, columns: [], group: "", first: 0, number: 1 })
-      .then((table) => setUsual((before) => (before.join() === table.columns.join() ? before : table.columns)), () => {});
-  }, [state.where, told]);
-  const axes = state.axes.length ? state.axes : usualAxes(usual, names);
+  const [names, askNames, namesWrong] = useNames(source, true);
+  const usual = useAsked(state.where, told, () =>
+    source.table({ where: state.where, sort: "", isReversed: false, columns: [], group: "", first: 0, number: 1 }));
+  const axes = state.axes.length ? state.axes : usualAxes(usual.latest?.columns ?? [], names);
   const across = state.across || axes[0] || "";
   const up = state.up || axes.at(-1) || "";
   return (
     <section class="compare" aria-label="compare">
+      {(namesWrong || usual.problem) && <p class="wrong" role="alert">{namesWrong || usual.problem}</p>}
       <Many {...props} axes={axes} axisNames={names} askNames={askNames} />
       <section class="of-name" aria-label="one against another">
         <div class="tools">
@@ -67,7 +66,7 @@ function Many({ source, state, change, keys, painting, told, axes, axisNames, as
   axisNames: Names;
   askNames: () => void;
 }) {
-  const columns = useColumns(source, axes, state.where, [], told);
+  const [columns, problem] = useColumns(source, axes, state.where, [], told);
   const last = axes.at(-1) ?? "";
   const paint = usePaint(painting, columns, last);
   return (
@@ -101,20 +100,21 @@ function Many({ source, state, change, keys, painting, told, axes, axisNames, as
               change({ where: state.where ? `(${state.where}) and ${condition}` : condition }, true)} />
           {columns.found > columns.keys.length && <p class="note">the newest {number(columns.keys.length)} of {number(columns.found)} runs</p>}
         </>
-      ) : columns ? <p class="empty">There are no such runs.</p> : <p class="empty">…</p>}
+      ) : columns ? <p class="empty">There are no such runs.</p>
+        : problem ? <p class="wrong">{problem}</p> : <p class="empty">…</p>}
     </section>
   );
 }
 
 function Points({ source, state, change, keys, painting, told, pair }: CompareProps & { pair: [string, string] }) {
-  const columns = useColumns(source, pair, state.where, [], told);
+  const [columns, problem] = useColumns(source, pair, state.where, [], told);
   const paint = usePaint(painting, columns, "");
-  if (!columns) return <p class="empty">…</p>;
+  if (!columns) return problem ? <p class="wrong">{problem}</p> : <p class="empty">…</p>;
   return <Scatter columns={columns} names={pair} colour={paint.colour} chosen={keys} open={(key) => change({ open: key }, true)} />;
 }
 
 /** The colours of the page if one was chosen for it; else by the last axis. */
-function usePaint(painting: Painting, columns: ReturnType<typeof useColumns>, last: string) {
+function usePaint(painting: Painting, columns: Columns | null, last: string) {
   return useMemo(() => {
     const values = columns?.columns.at(-1);
     if (painting.palette || !last || !values || !columns) {
@@ -133,21 +133,9 @@ function without(names: Names, axes: string[]): Names {
 function Two({ source, state, change, keys, names, told }: CompareProps) {
   const pair = [state.pair[0] ?? keys[0] ?? "", state.pair[1] ?? keys.find((key) => key !== (state.pair[0] ?? keys[0])) ?? ""];
   const [left, right] = pair as [string, string];
-  const [found, setFound] = useState<Comparison | null>(null);
-  const [problem, setProblem] = useState("");
   const question = `${left} ${right}`;
-  useEffect(() => {
-    if (!left || !right || left === right) return setFound(null);
-    let isOver = false;
-    source.compare([left, right]).then((now) => {
-      if (isOver) return;
-      setFound(now);
-      setProblem("");
-    }, (error: Error) => !isOver && setProblem(error.message));
-    return () => {
-      isOver = true;
-    };
-  }, [question, told]);
+  const { answer: found, problem } = useAsked(left && right && left !== right ? question : null, told,
+    () => source.compare([left, right]));
   const choose = (place: 0 | 1, key: string): void => change({ pair: place === 0 ? [key, right] : [left, key] });
   const options = [...new Set([...keys, left, right])].filter(Boolean);
   const kinds = Object.keys(TITLES).filter((kind) => found?.differences.some((each) => each.kind === kind));

@@ -1,11 +1,11 @@
 // The curves of the chosen runs, a chart a metric, in sections by what stands before the slash.
 
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
+import { useAsked } from "./asked";
 import { Chart, type Drawn } from "./chart";
 import { ColourLegend, Swatch } from "./legend";
 import type { Group, Painting } from "./painting";
 import type { Source, XAxis } from "./source";
-import { useSpaced } from "./spaced";
 import type { State } from "./state";
 
 const MOST_CHARTS = 60; // of a section, until more are asked for
@@ -24,30 +24,8 @@ interface CurvesProps {
 }
 
 export function Curves({ source, state, change, keys, names, painting, versions, table }: CurvesProps) {
-  const [metrics, setMetrics] = useState<string[] | null>(null);
-  const [problem, setProblem] = useState("");
-  const asked = useSpaced(table, REFRESH_MS);
-  useEffect(() => {
-    let isOver = false;
-    if (!keys.length) {
-      setMetrics(null);
-      return undefined;
-    }
-    source.metrics(keys).then(
-      (found) => {
-        if (isOver) return;
-        setProblem("");
-        setMetrics((before) => {
-          const now = Object.keys(found);
-          return JSON.stringify(now) === JSON.stringify(before) ? before : now;
-        });
-      },
-      (error: Error) => !isOver && setProblem(error.message),
-    );
-    return () => {
-      isOver = true;
-    };
-  }, [keys.join(), asked]);
+  const { latest, problem } = useAsked(keys.join() || null, table, () => source.metrics(keys), { everyMs: REFRESH_MS });
+  const metrics = useMemo(() => latest && Object.keys(latest), [latest]);
   const groups = state.isEach ? null : painting.groups;
   const sections = useMemo(() => inSections(metrics ?? [], state.find), [metrics, state.find]);
 
@@ -103,7 +81,7 @@ export function Curves({ source, state, change, keys, names, painting, versions,
           </li>
         ))}
       </ul>}
-      {problem && <p class="wrong">{problem}</p>}
+      {problem && <p class="wrong" role="alert">{problem}</p>}
       {keys.length === 0 ? <p class="empty">Choose runs in the table to see their curves here.</p>
         : metrics && !metrics.length ? (
           <p class="empty">

@@ -1,11 +1,13 @@
 // What colours mean, and the choice of what they stand for.
 
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
+import { useAsked } from "./asked";
 import type { Line } from "./colours";
 import type { Palette } from "./palette";
 import type { Names, Source } from "./source";
 
 const MOST = 200; // of a kind in a choice
+const NONE: Names = {};
 const CHOSEN_FIELDS = ["group", "name", "ending", "tags", "fn", "epochs", "steps", "duration", "created"];
 
 export function Swatch({ line: { colour, dash } }: { line: Line }) {
@@ -40,16 +42,10 @@ export function ColourLegend({ palette }: { palette: Palette }) {
 }
 
 /** The names that runs have, asked for when they may be needed, and not before the page is ready for them. */
-export function useNames(source: Source, isReady: boolean): [Names, () => void] {
-  const [names, setNames] = useState<Names>({});
-  const ask = (): void => {
-    source.names().then((found) => setNames((before) =>
-      JSON.stringify(found) === JSON.stringify(before) ? before : found), () => {});
-  };
-  useEffect(() => {
-    if (isReady) ask();
-  }, [isReady]);
-  return [names, ask];
+export function useNames(source: Source, isReady: boolean): [names: Names, ask: () => void, problem: string] {
+  const [times, setTimes] = useState(0);
+  const { answer, problem } = useAsked(isReady ? "names" : null, times, () => source.names());
+  return [answer ?? NONE, () => setTimes((before) => before + 1), problem];
 }
 
 const TITLES: Record<string, string> = {

@@ -33,7 +33,7 @@ function Board({ source }: { source: Source }) {
   const [problem, setProblem] = useState<Problem | null>(null);
   const [, setDark] = useState(isDark.matches);
   const changes = useChanges(`${returns} ${told.table}`);
-  const columns = useColumns(source, namesOf(state), state.where, state.chosen ?? [], changes);
+  const [columns, paintingWrong] = useColumns(source, namesOf(state), state.where, state.chosen ?? [], changes);
   const otherwise = state.group && columns ? columns.keys : newest;
   const keys = (state.chosen ?? otherwise).slice(0, MOST_DRAWN);
   const painting = usePainting(columns, state, keys);
@@ -107,7 +107,8 @@ function Board({ source }: { source: Source }) {
         </span>
       </header>
       <main>
-        <Runs source={source} state={state} change={change} keys={keys} painting={painting} told={changes} latest={told.latest} learnt={learnt} />
+        <Runs source={source} state={state} change={change} keys={keys} painting={painting} told={changes} latest={told.latest}
+          learnt={learnt} paintingWrong={paintingWrong} />
         {state.open
           ? <Run source={source} open={state.open} version={versions[state.open] ?? `none ${changes}`} state={state} change={change}
             close={() => change({ open: "", time: null }, true)} />

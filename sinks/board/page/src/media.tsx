@@ -1,12 +1,12 @@
 // Images, figures, histograms, texts and tables of the chosen runs, side by side, at one step.
 
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
+import { useAsked } from "./asked";
 import { number } from "./format";
 import { Swatch } from "./legend";
 import { MediumCard } from "./medium";
 import type { Painting } from "./painting";
 import type { MediaOfName, MediaOfRun, Source } from "./source";
-import { useSpaced } from "./spaced";
 import { HISTOGRAM_VIEWS, type HistogramView, type State } from "./state";
 
 const REFRESH_MS = 1000;
@@ -16,27 +16,10 @@ const MOST_NAMES = 30;
 
 /** What media runs have, asked for again as they get more. */
 export function useMedia(source: Source, keys: string[], version: string): [Record<string, MediaOfRun> | null, string] {
-  const [media, setMedia] = useState<Record<string, MediaOfRun> | null>(null);
-  const [problem, setProblem] = useState("");
-  const state = useSpaced(version, REFRESH_MS);
-  useEffect(() => {
-    let isOver = false;
-    let timer = 0;
-    const ask = (): void => {
-      source.media(keys).then((found) => {
-        if (isOver) return;
-        setProblem("");
-        setMedia(found);
-        if (Object.values(found).some((run) => !run.is_read)) timer = window.setTimeout(ask, AGAIN_MS);
-      }, (error: Error) => !isOver && setProblem(error.message));
-    };
-    ask();
-    return () => {
-      isOver = true;
-      clearTimeout(timer);
-    };
-  }, [keys.join(), state]);
-  return [media, problem];
+  const { latest, problem } = useAsked(keys.join() || null, version, () => source.media(keys), {
+    everyMs: REFRESH_MS, againMs: AGAIN_MS, isWhole: (found) => Object.values(found).every((run) => run.is_read),
+  });
+  return [latest, problem];
 }
 
 export function Media({ source, state, change, keys, names, painting, versions }: {

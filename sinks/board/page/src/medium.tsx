@@ -1,9 +1,10 @@
 // One image, figure, histogram, text or table, of the step that is looked at.
 
 import { useEffect, useRef, useState } from "preact/hooks";
+import { useAsked } from "./asked";
 import { cell, number } from "./format";
 import { HistogramChart } from "./histogram";
-import type { Histograms, MediaOfName, Medium, Source } from "./source";
+import type { MediaOfName, MediaPlace, Medium, Source } from "./source";
 import type { HistogramView } from "./state";
 
 const REFRESH_MS = 1000;
@@ -20,6 +21,17 @@ export function itemAt(steps: number[], at: number): number {
 
 // What was asked for last, for all cards: moving the slider back and forth asks once.
 const kept = new Map<string, Medium>();
+
+async function medium(source: Source, run: string, place: MediaPlace): Promise<Medium> {
+  const id = `${run} ${place.join()}`;
+  const found = kept.get(id) ?? (await source.medium(run, place));
+  kept.set(id, found);
+  for (const oldest of kept.keys()) {
+    if (kept.size <= MOST_KEPT) break;
+    kept.delete(oldest);
+  }
+  return found;
+}
 
 export function MediumCard({ source, run, its, at, view, colour }: {
   source: Source;
@@ -53,18 +65,9 @@ export function MediumCard({ source, run, its, at, view, colour }: {
 function Many({ source, run, its, at, view, colour }: {
   source: Source; run: string; its: MediaOfName; at: number; view: HistogramView; colour: string;
 }) {
-  const [found, setFound] = useState<Histograms | null>(null);
-  const [problem, setProblem] = useState("");
-  useEffect(() => {
-    let isOver = false;
-    const timer = setTimeout(() => {
-      source.histograms(run, its.name).then((now) => !isOver && setFound(now), (error: Error) => !isOver && setProblem(error.message));
-    }, found ? REFRESH_MS : 0);
-    return () => {
-      isOver = true;
-      clearTimeout(timer);
-    };
-  }, [run, its.name, its.steps.length]);
+  const { answer: found, problem } = useAsked(`${run} ${its.name}`, its.steps.length, () => source.histograms(run, its.name), {
+    everyMs: REFRESH_MS, isWhole: (now) => now.is_read,
+  });
   if (problem) return <p class="wrong">{problem}</p>;
   if (!found) return <p class="quiet">…</p>;
   return <HistogramChart histograms={found.histograms} view={view} at={at} colour={colour} name={its.name} />;
@@ -74,35 +77,14 @@ function One({ source, run, its, item, at, colour }: {
   source: Source; run: string; its: MediaOfName; item: number; at: number; colour: string;
 }) {
   const place = its.places[item];
-  const id = `${run} ${place?.join()}`;
-  const [shown, setShown] = useState<{ id: string; medium: Medium | null; problem: string }>({ id: "", medium: null, problem: "" });
-  useEffect(() => {
-    if (!place) return undefined;
-    const before = kept.get(id);
-    if (before) {
-      setShown({ id, medium: before, problem: "" });
-      return undefined;
-    }
-    let isOver = false;
-    source.medium(run, place).then(
-      (medium) => {
-        kept.set(id, medium);
-        for (const oldest of kept.keys()) {
-          if (kept.size <= MOST_KEPT) break;
-          kept.delete(oldest);
-        }
-        if (!isOver) setShown({ id, medium, problem: "" });
-      },
-      (error: Error) => !isOver && setShown({ id, medium: null, problem: error.message }),
-    );
-    return () => {
-      isOver = true;
-    };
-  }, [id]);
-  if (shown.problem && shown.id === id) return <p class="wrong">{shown.problem}</p>;
+  const step = its.steps[item] ?? 0;
   // Until the next is there, the one before stays: nothing jumps while the slider moves.
-  if (!shown.medium) return <p class="quiet">…</p>;
-  return <Content medium={shown.medium} its={its} at={at} step={its.steps[item] ?? 0} colour={colour} />;
+  const { answer, problem } = useAsked(place ? `${run} ${its.name}` : null, place?.join() ?? "", async () => (
+    { step, medium: await medium(source, run, place as MediaPlace) }
+  ));
+  if (problem) return <p class="wrong">{problem}</p>;
+  if (!answer) return <p class="quiet">…</p>;
+  return <Content medium={answer.medium} its={its} at={at} step={answer.step} colour={colour} />;
 }
 
 function Content({ medium, its, at, step, colour }: { medium: Medium; its: MediaOfName; at: number; step: number; colour: string }) {

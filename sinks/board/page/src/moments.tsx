@@ -1,13 +1,13 @@
 // One run in time: a slider over all of it, and what everything was like at the moment.
 
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useMemo } from "preact/hooks";
+import { useAsked } from "./asked";
 import { isDark } from "./colours";
 import { cell, duration, moment, number, size } from "./format";
 import { line } from "./colours";
 import { useMedia } from "./media";
 import { MediumCard } from "./medium";
 import type { Cell, Happened, History, Moment, Ran, Source } from "./source";
-import { useSpaced } from "./spaced";
 import type { HistogramView } from "./state";
 
 const REFRESH_MS = 1000;
@@ -17,61 +17,17 @@ const MARKED: Record<string, string> = { fault: "✕", checkpoint: "◆", attemp
 
 /** What happened in a run, asked for again while it goes on. */
 function useHistory(source: Source, open: string, version: string): [History | null, string] {
-  const [history, setHistory] = useState<History | null>(null);
-  const [problem, setProblem] = useState("");
-  const state = useSpaced(version, REFRESH_MS);
-  useEffect(() => {
-    let isOver = false;
-    let timer = 0;
-    const ask = (): void => {
-      source.history(open).then((found) => {
-        if (isOver) return;
-        setHistory(found);
-        setProblem("");
-        if (!found.is_read) timer = window.setTimeout(ask, REFRESH_MS / 4);
-      }, (error: Error) => !isOver && setProblem(error.message));
-    };
-    ask();
-    return () => {
-      isOver = true;
-      clearTimeout(timer);
-    };
-  }, [open, state]);
-  return [history, problem];
+  const { answer, problem } = useAsked(open, version, () => source.history(open), {
+    everyMs: REFRESH_MS, againMs: REFRESH_MS / 4, isWhole: (found) => found.is_read,
+  });
+  return [answer, problem];
 }
 
-/** The run at a time; while the slider moves, the last place is asked for, one question at a time. */
+/** The run at a time: while the slider moves, it is shown at the places on the way. */
 function useMoment(source: Source, open: string, time: number | null): [Moment | null, string] {
-  const [found, setFound] = useState<Moment | null>(null);
-  const [problem, setProblem] = useState("");
-  const wanted = useRef(time);
-  const isAsking = useRef(false);
-  const isGone = useRef(false);
-  wanted.current = time;
-  useEffect(() => {
-    isGone.current = false;
-    return () => {
-      isGone.current = true;
-    };
-  }, []);
-  useEffect(() => {
-    if (time === null || isAsking.current) return;
-    const ask = (): void => {
-      const at = wanted.current;
-      if (at === null || isGone.current) return;
-      isAsking.current = true;
-      source.moment(open, at).then((now) => [now, ""] as const, (error: Error) => [null, error.message] as const)
-        .then(([now, said]) => {
-          isAsking.current = false;
-          if (isGone.current) return;
-          if (now) setFound(now);
-          setProblem(said);
-          if (wanted.current !== at) setTimeout(ask, PAUSE_MS);
-        });
-    };
-    ask();
-  }, [open, time]);
-  return [found, problem];
+  const at = time ?? 0;
+  const { answer, problem } = useAsked(time === null ? null : open, at, () => source.moment(open, at), { everyMs: PAUSE_MS });
+  return [answer, problem];
 }
 
 export function Moments({ source, open, version, time, move, histograms }: {
@@ -87,8 +43,7 @@ export function Moments({ source, open, version, time, move, histograms }: {
   const last = history?.last_s ?? 0;
   const at = time === null ? last : Math.min(time, last);
   const [now, wrong] = useMoment(source, open, history ? at : null);
-  if (problem) return <p class="wrong">{problem}</p>;
-  if (!history) return <p class="empty">…</p>;
+  if (!history) return problem ? <p class="wrong">{problem}</p> : <p class="empty">…</p>;
   const places = history.happened.filter((each) => each.time_s <= last);
   const before = places.filter((each) => each.time_s < at - 1e-6).at(-1);
   const after = places.find((each) => each.time_s > at + 1e-6);
@@ -118,7 +73,7 @@ export function Moments({ source, open, version, time, move, histograms }: {
         {!history.is_read && " The log is still being read …"}
         {history.note && ` ${history.note}`}
       </p>
-      {wrong && <p class="wrong">{wrong}</p>}
+      {(problem || wrong) && <p class="wrong" role="alert">{problem || wrong}</p>}
       {now && <Then source={source} open={open} version={version} now={now} history={history} histograms={histograms} at={at} />}
     </div>
   );
@@ -321,13 +276,14 @@ function Actors({ actors }: { actors: Record<string, Cell>[] }) {
 function MediaThen({ source, open, version, at, histograms }: {
   source: Source; open: string; version: string; at: number; histograms: HistogramView;
 }) {
-  const [media] = useMedia(source, [open], version);
+  const [media, problem] = useMedia(source, [open], version);
   // What is shown is of the last at or before this time, which the card knows by its step.
   const its = (media?.[open]?.names ?? []).flatMap((each) => {
     const count = each.times.filter((time) => time <= at + 1e-6).length;
     return count ? [{ ...each, steps: each.steps.slice(0, count), times: each.times.slice(0, count),
       epochs: each.epochs.slice(0, count), places: each.places.slice(0, count) }] : [];
   });
+  if (problem) return <p class="wrong">{problem}</p>;
   if (!its.length) return null;
   return (
     <Panel name="media" count={its.length} otherwise="">

@@ -1,11 +1,11 @@
 // Which line each run has, and which group: by the values of the names that were chosen for that.
 
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useMemo, useRef } from "preact/hooks";
+import { useAsked } from "./asked";
 import { isDark, type Line, line } from "./colours";
 import { cell } from "./format";
 import { type Palette, palette } from "./palette";
 import type { Cell, Columns, Source } from "./source";
-import { useSpaced } from "./spaced";
 import type { State } from "./state";
 
 const REFRESH_MS = 2000;
@@ -27,20 +27,13 @@ export interface Painting {
   newest: string[];
 }
 
-/** The values that runs have of the chosen names, asked for again as runs come and go. */
-export function useColumns(source: Source, names: string[], where: string, keys: string[], told: number): Columns | null {
-  const [columns, setColumns] = useState<Columns | null>(null);
-  const question = JSON.stringify([names, where, keys]);
-  const state = useSpaced(told, REFRESH_MS);
-  useEffect(() => {
-    if (!names.length) return setColumns(null);
-    let isOver = false;
-    source.columns(names, where, keys).then((found) => !isOver && setColumns(found), () => !isOver && setColumns(null));
-    return () => {
-      isOver = true;
-    };
-  }, [question, state]);
-  return columns && columns.columns.length === names.length ? columns : null;
+/** The values that runs have of the chosen names, asked for again as runs come and go; and why there are none. */
+export function useColumns(source: Source, names: string[], where: string, keys: string[], told: number): [Columns | null, string] {
+  const of = JSON.stringify(names);
+  const { latest, problem } = useAsked(names.length ? JSON.stringify([names, where, keys]) : null, told,
+    async () => ({ of, columns: await source.columns(names, where, keys) }), { everyMs: REFRESH_MS });
+  // Of other runs they are shown until the answer is there; of other names they say something else.
+  return [latest?.of === of ? latest.columns : null, problem];
 }
 
 export function usePainting(columns: Columns | null, state: State, keys: string[]): Painting {

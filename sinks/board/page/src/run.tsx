@@ -1,7 +1,7 @@
 // One run: what it said of itself, and what it recorded.
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useAsked } from "./asked";
 import { cell, duration, moment, number, size } from "./format";
 import { Moments } from "./moments";
 import { Ending } from "./runs";
@@ -19,41 +19,9 @@ export function Run({ source, open, version, state, change, close }: {
   change: (part: Partial<State>, isStep?: boolean) => void;
   close: () => void;
 }) {
-  const [about, setAbout] = useState<RunAbout | null>(null);
-  const [problem, setProblem] = useState("");
-  const newest = useRef(version);
-  newest.current = version;
-  // A run that goes on changes more often than it is asked about: each answer is waited for.
-  useEffect(() => {
-    let isOver = false;
-    let timer = 0;
-    let asked = "";
-    const ask = (): void => {
-      asked = newest.current;
-      source.run(open).then(
-        (found) => {
-          if (isOver) return;
-          setAbout(found);
-          setProblem("");
-          if (found.are_all_checkpoints) look();
-          else timer = window.setTimeout(ask, REFRESH_MS / 4);
-        },
-        (error: Error) => {
-          if (isOver) return;
-          setProblem(error.message);
-          look();
-        },
-      );
-    };
-    const look = (): void => {
-      timer = window.setTimeout(() => (newest.current === asked ? look() : ask()), REFRESH_MS);
-    };
-    ask();
-    return () => {
-      isOver = true;
-      clearTimeout(timer);
-    };
-  }, [open]);
+  const { answer: about, problem } = useAsked(open, version, () => source.run(open), {
+    everyMs: REFRESH_MS, againMs: REFRESH_MS / 4, isWhole: (found) => found.are_all_checkpoints,
+  });
 
   return (
     <section class="run" aria-label="one run">
@@ -65,14 +33,14 @@ export function Run({ source, open, version, state, change, close }: {
         </span>
       </div>
       {problem && <p class="wrong" role="alert">{problem}</p>}
-      {source.isLive && about?.key === open && about.ending === "running" && <Steer source={source} open={open} />}
+      {source.isLive && about?.ending === "running" && <Steer source={source} open={open} />}
       {state.isMoment ? (
         <>
-          {about?.key === open && <h2>{about.id} <Ending how={about.ending} /></h2>}
+          {about && <h2>{about.id} <Ending how={about.ending} /></h2>}
           <Moments key={open} source={source} open={open} version={version} time={state.time}
             move={(time) => change({ time })} histograms={state.histograms} />
         </>
-      ) : about?.key === open ? <About about={about} /> : !problem && <p class="empty">…</p>}
+      ) : about ? <About about={about} /> : !problem && <p class="empty">…</p>}
     </section>
   );
 }

@@ -1,11 +1,12 @@
 // The table of runs: only the rows in sight exist, and are asked for as one scrolls.
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useAsked } from "./asked";
 import { cell, number as asNumber } from "./format";
 import { type Layout, layout } from "./groups";
 import { ChoiceOfName, Swatch, useNames } from "./legend";
 import type { Painting } from "./painting";
-import type { Cell, Latest, Names, Row, Source, Table, TableGroup } from "./source";
+import type { Cell, Latest, Row, Source, Table, TableGroup } from "./source";
 import { Sparkline, useSparks } from "./sparkline";
 import type { State } from "./state";
 
@@ -24,9 +25,11 @@ interface RunsProps {
   /** What is known of runs that go on, newer than the table. */
   latest: Record<string, Latest>;
   learnt: (table: Table) => void;
+  /** Why runs have no colours or groups; empty if they have. */
+  paintingWrong: string;
 }
 
-export function Runs({ source, state, change, keys, painting, told, latest, learnt }: RunsProps) {
+export function Runs({ source, state, change, keys, painting, told, latest, learnt, paintingWrong }: RunsProps) {
   const [table, setTable] = useState<Table | null>(null);
   const [problem, setProblem] = useState("");
   const [top, setTop] = useState(0);
@@ -35,7 +38,7 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
   const parts = useRef(new Map<number, Row[]>());
   const place = useRef<HTMLDivElement>(null);
   const [closed, setClosed] = useState<Set<string>>(new Set());
-  const [names, askNames] = useNames(source, table !== null);
+  const [names, askNames, namesWrong] = useNames(source, table !== null);
   const question = JSON.stringify([state.where, state.sort, state.isReversed, state.columns, state.group]);
   const found = table?.found ?? 0;
   const groups = state.group && table ? table.groups : [];
@@ -89,7 +92,8 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
   const inSight = shown.flatMap((item) => ("row" in item ? rowAt(item.row) ?? [] : []));
   const spark = state.spark ?? names["metrics"]?.[0] ?? "";
   // The column metrics.lr is of the metric lr, where a hyperparameter has that name, too.
-  const sparks = useSparks(source, spark.replace(/^metrics\./, ""), inSight, told);
+  const [sparks, sparksWrong] = useSparks(source, spark.replace(/^metrics\./, ""), inSight, told);
+  const wrong = problem || paintingWrong || namesWrong || sparksWrong;
   const width = 3 + columns.length + (spark ? 1 : 0);
   const sort = (name: string): void => {
     if (state.sort !== name) change({ sort: name, isReversed: false });
@@ -123,7 +127,7 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
         <ChoiceOfName label="group by" none="nothing" value={state.group} names={names} refresh={askNames}
           kinds={["hparams", "fields", "config", "environment"]} choose={(name) => change({ group: name })} />
       </div>
-      {problem && <p class="wrong" role="alert">{problem}</p>}
+      {wrong && <p class="wrong" role="alert">{wrong}</p>}
       <div class="scroll" ref={place} tabIndex={0} role="region" aria-label="table of runs"
         onScroll={(event) => setTop(event.currentTarget.scrollTop)}>
         {table && !table.all ? <Nothing root={table.root} isLive={source.isLive} /> : table && !found ? (
@@ -274,14 +278,13 @@ function Columns({ source, columns, change }: {
   columns: string[];
   change: (part: Partial<State>) => void;
 }) {
-  const [names, setNames] = useState<Names | null>(null);
+  const [isOpen, setOpen] = useState(false);
+  const { answer: names, problem } = useAsked(isOpen ? "names" : null, 0, () => source.names());
   const [find, setFind] = useState("");
   const toggle = (name: string, isShown: boolean): void =>
     change({ columns: isShown ? [...columns, name] : columns.filter((each) => each !== name) });
   return (
-    <details class="columns" onToggle={(event) => {
-      if (event.currentTarget.open) source.names().then(setNames, () => setNames({}));
-    }} onKeyDown={(event) => {
+    <details class="columns" onToggle={(event) => setOpen(event.currentTarget.open)} onKeyDown={(event) => {
       if (event.key === "Escape") event.currentTarget.open = false;
     }}>
       <summary>columns</summary>
@@ -289,6 +292,7 @@ function Columns({ source, columns, change }: {
         <input type="search" aria-label="find columns" placeholder="find" value={find}
           onInput={(event) => setFind(event.currentTarget.value)} />
         <button onClick={() => change({ columns: [] })}>as before</button>
+        {problem && <p class="wrong" role="alert">{problem}</p>}
         {Object.entries(names ?? {}).map(([kind, its]) => {
           const near = its.filter((name) => name.toLowerCase().includes(find.toLowerCase()));
           return near.length > 0 && (

@@ -1,6 +1,7 @@
 // Small curves of one metric in the table.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useRef } from "preact/hooks";
+import { useAsked } from "./asked";
 import type { Row, Source, Spark } from "./source";
 
 const WIDTH = 90;
@@ -10,37 +11,32 @@ const MOST_ASKED = 100;
 const AGAIN_MS = 300;
 const MOST_KEPT = 5000;
 
-/** The curves of the rows in sight; those of runs that go on are asked for again. */
-export function useSparks(source: Source, metric: string, rows: Row[], told: number): Map<string, Spark> {
+/** The curves of the rows in sight; those of runs that go on are asked for again. And what went wrong. */
+export function useSparks(source: Source, metric: string, rows: Row[], told: number): [Map<string, Spark>, string] {
   const sparks = useRef(new Map<string, Spark>());
-  const of = useRef("");
-  const [, setCount] = useState(0);
+  const of = useRef(metric);
+  if (of.current !== metric || sparks.current.size > MOST_KEPT) sparks.current = new Map();
+  of.current = metric;
+  const asOf = useRef(new Map<string, number>());
   const keys = rows.map((row) => row.key);
-  useEffect(() => {
-    if (!metric) return undefined;
-    if (of.current !== metric || sparks.current.size > MOST_KEPT) sparks.current.clear();
-    of.current = metric;
-    let isOver = false;
-    let timer = 0;
-    const running = new Set(rows.filter((row) => row.ending === "running").map((row) => row.key));
-    const ask = (wanted: string[]): void => {
-      if (!wanted.length || isOver) return;
-      source.sparklines(metric, wanted.slice(0, MOST_ASKED)).then((found) => {
-        if (isOver) return;
-        for (const [key, spark] of Object.entries(found)) sparks.current.set(key, spark);
-        setCount((count) => count + 1);
-        const left = wanted.filter((key) => !(key in found) || !found[key]?.is_read);
-        if (left.length) timer = window.setTimeout(() => ask(left), AGAIN_MS);
-      }, () => {});
-    };
-    timer = window.setTimeout(
-      () => ask(keys.filter((key) => running.has(key) || !sparks.current.get(key)?.is_read)), AGAIN_MS / 3);
-    return () => {
-      isOver = true;
-      clearTimeout(timer);
-    };
-  }, [metric, keys.join(), told]);
-  return sparks.current;
+  const ask = async (): Promise<boolean> => {
+    const its = sparks.current;
+    // Of a run that has ended, what it recorded last is asked for once more.
+    const when = new Map(rows.map((row) => [row.key, row.ending === "running" ? told : -1]));
+    const wanted = rows.filter(({ key }) => !its.get(key)?.is_read || asOf.current.get(key) !== when.get(key));
+    const asked = wanted.slice(0, MOST_ASKED).map((row) => row.key);
+    if (!asked.length) return true;
+    const found = await source.sparklines(metric, asked);
+    for (const [key, spark] of Object.entries(found)) {
+      its.set(key, spark);
+      if (spark.is_read) asOf.current.set(key, when.get(key) ?? -1);
+    }
+    return wanted.every(({ key }) => found[key]?.is_read);
+  };
+  const { problem } = useAsked(metric && keys.length ? metric : null, `${told} ${keys.join()}`, ask, {
+    everyMs: AGAIN_MS / 3, againMs: AGAIN_MS, isWhole: (isWhole) => isWhole,
+  });
+  return [sparks.current, problem];
 }
 
 export function Sparkline({ spark, colour, name }: { spark: Spark | undefined; colour: string; name: string }) {
