@@ -294,11 +294,11 @@ class Actor(LeavesRunBehind):
         Args:
             name: its name, as of a metric.
             values: numbers of any shape; NaN and infinities are left out.
-            bins: number of bins.
+            bins: number of bins, up to 10,000.
             destinations: labels of its destinations; loggers if not given.
 
         Raises:
-            MetricError: there are no finite numbers.
+            MetricError: there are no finite numbers, or too many bins.
         """
         self._put_media(
             "put_histogram", name, destinations, lambda: encode_histogram(name, values, bins)

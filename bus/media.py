@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MEDIA_BYTES = 256 << 10
 LARGEST_MEDIA_BYTES = 1_000_000  # fits into a frame of the log, with room for the rest
+MAX_BINS = 10_000  # of a histogram: a picture is not as wide
 EncodedMedia = tuple[MediaKind, bytes]
 
 
@@ -66,12 +67,17 @@ def encode_histogram(name: str, values: Any, bins: int) -> EncodedMedia:
         bins: number of bins.
 
     Raises:
-        MetricError: there are no finite values, or bins is not a positive int.
+        MetricError: there are no finite values, or bins is not an int from 1 to MAX_BINS.
     """
     import numpy as np
 
     if not isinstance(bins, int) or bins < 1:
         raise MetricError(f"put_histogram({name!r}, bins={bins!r}): expected an int of at least 1")
+    if bins > MAX_BINS:
+        raise MetricError(
+            f"put_histogram({name!r}, bins={bins:,}): at most {MAX_BINS:,} can be; choose fewer, "
+            "or write the values themselves into a file of your own"
+        )
     numbers = _array(name, "put_histogram", values).astype(np.float64).ravel()
     numbers = numbers[np.isfinite(numbers)]
     if not numbers.size:

@@ -100,6 +100,7 @@ def test_a_destination_may_be_named(tmp_path: Path) -> None:
         (lambda actor: actor.put_figure("f", 3), "takes a matplotlib figure, not int"),
         (lambda actor: actor.put_histogram("h", [float("nan")]), "no finite values"),
         (lambda actor: actor.put_histogram("h", [1.0], bins=0), "bins=0"),
+        (lambda actor: actor.put_histogram("h", [1.0], bins=10_001), "at most 10,000 can be"),
         (lambda actor: actor.put_text("t", 3), "takes a string, not int"),
         (lambda actor: actor.put_table("t", ["a"], [[1, 2]]), "row 0 has 2 values for 1 columns"),
         (lambda actor: actor.put_table("t", ["a"], [[{}]]), "holds a dict"),

@@ -3,6 +3,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import { isDark } from "./colours";
 import { number } from "./format";
+import { largest } from "./numbers";
 import { along } from "./palette";
 import type { Histogram } from "./source";
 import type { HistogramView } from "./state";
@@ -12,6 +13,7 @@ const FOOT = 18; // for the numbers of the axis
 const LEFT = 46;
 const ROWS = 64; // of a map
 const RIDGES = 24;
+const MOST_BINS = 1000; // more are narrower than a pixel
 const FONT = "11px system-ui, sans-serif";
 
 type Range = [number, number];
@@ -25,7 +27,7 @@ export function HistogramChart({ histograms, view, at, colour, name }: {
   name: string;
 }) {
   const canvas = useRef<HTMLCanvasElement>(null);
-  const sound = histograms.filter((each) => each.counts.length);
+  const sound = histograms.filter((each) => each.counts.length).map(coarser);
   const current = sound.filter((each) => each.step <= at).at(-1) ?? sound[0];
   useEffect(() => {
     const place = canvas.current;
@@ -54,7 +56,7 @@ export function HistogramChart({ histograms, view, at, colour, name }: {
 }
 
 function described(name: string, current: Histogram, all: Histogram[]): string {
-  const most = current.counts.indexOf(Math.max(...current.counts));
+  const most = current.counts.indexOf(largest(current.counts));
   const [low, high] = [current.edges[0] as number, current.edges.at(-1) as number];
   return `${name} at step ${current.step}: values from ${number(low)} to ${number(high)}, most from ` +
     `${number(current.edges[most] as number)} to ${number(current.edges[most + 1] as number)}; ${all.length} steps`;
@@ -69,6 +71,26 @@ function prepared(canvas: HTMLCanvasElement): CanvasRenderingContext2D | null {
   ctx?.scale(scale, scale);
   if (ctx) ctx.font = FONT;
   return ctx;
+}
+
+const coarse = new WeakMap<Histogram, Histogram>();
+
+/** With neighbours of too many bins put together. */
+function coarser(one: Histogram): Histogram {
+  const before = coarse.get(one);
+  if (before) return before;
+  const { edges, counts } = one;
+  const many = Math.ceil(counts.length / MOST_BINS);
+  if (many <= 1) return one;
+  const sums = new Array<number>(Math.ceil(counts.length / many)).fill(0);
+  counts.forEach((count, bin) => {
+    const place = Math.floor(bin / many);
+    sums[place] = (sums[place] as number) + count;
+  });
+  const left = edges.filter((_, place) => place % many === 0 && place < counts.length);
+  const found = { ...one, edges: [...left, edges.at(-1) as number], counts: sums };
+  coarse.set(one, found);
+  return found;
 }
 
 function rangeOf(histograms: Histogram[]): Range {
@@ -107,7 +129,7 @@ function axis(ctx: CanvasRenderingContext2D, [low, high]: Range, left: number, r
 function bars(ctx: CanvasRenderingContext2D, one: Histogram, range: Range, colour: string): void {
   const width = ctx.canvas.width / devicePixelRatio;
   const [bottom, high] = [HEIGHT - FOOT, densities(one)];
-  const most = Math.max(...high) || 1;
+  const most = largest(high) || 1;
   const x = (value: number): number => 4 + ((value - range[0]) / (range[1] - range[0])) * (width - 8);
   ctx.fillStyle = colour;
   high.forEach((density, bin) => {
@@ -125,7 +147,7 @@ function ridge(ctx: CanvasRenderingContext2D, all: Histogram[], current: Histogr
   const chosen = Array.from({ length: count }, (_, at) =>
     all[Math.round((at * (all.length - 1)) / Math.max(count - 1, 1))] as Histogram);
   if (!chosen.includes(current)) chosen[nearest(chosen, current)] = current;
-  const most = Math.max(...chosen.map((each) => Math.max(...densities(each)))) || 1;
+  const most = largest(chosen.map((each) => largest(densities(each)))) || 1;
   const room = (HEIGHT - FOOT - 8) * 0.45; // of the highest
   const [first, last] = [8 + room, HEIGHT - FOOT - 2];
   const x = (value: number): number => 4 + ((value - range[0]) / (range[1] - range[0])) * (width - LEFT - 8);
@@ -173,7 +195,7 @@ function map(ctx: CanvasRenderingContext2D, all: Histogram[], current: Histogram
   const width = ctx.canvas.width / devicePixelRatio;
   const [top, bottom, right] = [4, HEIGHT - FOOT, width - 4];
   const columns = all.map((each) => onGrid(each, range));
-  const most = Math.max(...columns.map((column) => Math.max(...column))) || 1;
+  const most = largest(columns.map(largest)) || 1;
   const wide = (right - LEFT) / columns.length;
   const tall = (bottom - top) / ROWS;
   columns.forEach((column, at) => column.forEach((density, row) => {

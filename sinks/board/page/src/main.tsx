@@ -3,6 +3,7 @@
 import { render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import "uplot/dist/uPlot.min.css";
+import { Boundary } from "./boundary";
 import { isDark } from "./colours";
 import { Compare } from "./compare";
 import { Curves } from "./curves";
@@ -109,14 +110,16 @@ function Board({ source }: { source: Source }) {
       <main>
         <Runs source={source} state={state} change={change} keys={keys} painting={painting} told={changes} latest={told.latest}
           learnt={learnt} paintingWrong={paintingWrong} />
-        {state.open
-          ? <Run source={source} open={state.open} version={versions[state.open] ?? `none ${changes}`} state={state} change={change}
-            close={() => change({ open: "", time: null }, true)} />
-          : state.view === "media"
-          ? <Media source={source} state={state} change={change} keys={keys} names={names} painting={painting} versions={versions} />
-          : state.view === "compare"
-          ? <Compare source={source} state={state} change={change} keys={keys} names={names} painting={painting} told={changes} />
-          : <Curves source={source} state={state} change={change} keys={keys} names={names} painting={painting} versions={versions} table={changes} />}
+        <Boundary key={state.open ? `run ${state.open}` : state.view === "runs" ? "curves" : state.view}>
+          {state.open
+            ? <Run source={source} open={state.open} version={versions[state.open] ?? `none ${changes}`} state={state} change={change}
+              close={() => change({ open: "", time: null }, true)} />
+            : state.view === "media"
+            ? <Media source={source} state={state} change={change} keys={keys} names={names} painting={painting} versions={versions} />
+            : state.view === "compare"
+            ? <Compare source={source} state={state} change={change} keys={keys} names={names} painting={painting} told={changes} />
+            : <Curves source={source} state={state} change={change} keys={keys} names={names} painting={painting} versions={versions} table={changes} />}
+        </Boundary>
       </main>
     </div>
   );

@@ -7,6 +7,7 @@ import { cell, duration, moment, number, size } from "./format";
 import { line } from "./colours";
 import { useMedia } from "./media";
 import { MediumCard } from "./medium";
+import { largest, smallest } from "./numbers";
 import type { Cell, Happened, History, Moment, Ran, Source } from "./source";
 import type { HistogramView } from "./state";
 
@@ -172,8 +173,8 @@ function plural(unit: string): string {
 
 /** The hooks of a step one under the other where they lie in one another, along time. */
 function Timeline({ hooks }: { hooks: Ran[] }) {
-  const first = hooks.reduce((least, each) => Math.min(least, each.begin_s), Infinity);
-  const last = hooks.reduce((most, each) => Math.max(most, each.end_s), -Infinity);
+  const first = smallest(hooks.map((each) => each.begin_s));
+  const last = largest(hooks.map((each) => each.end_s));
   const whole = last - first || 1e-9;
   const depths = useMemo(() => {
     const open: number[] = [];
@@ -183,7 +184,7 @@ function Timeline({ hooks }: { hooks: Ran[] }) {
       return open.length - 1;
     });
   }, [hooks]);
-  const deep = Math.max(...depths) + 1;
+  const deep = largest(depths) + 1;
   const total = new Map<string, number>();
   for (const each of hooks) total.set(each.name, (total.get(each.name) ?? 0) + each.end_s - each.begin_s);
   const all = [...total].sort(([, one], [, other]) => other - one);
@@ -231,7 +232,7 @@ function System({ now, history, at }: { now: Moment; history: History; at: numbe
 
 function Over({ x, y, at, last }: { x: number[]; y: Cell[]; at: number; last: number }) {
   const values = y.filter((value): value is number => typeof value === "number");
-  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const [low, high] = [smallest(values), largest(values)];
   const path = x.map((time, place) => {
     const value = y[place];
     return typeof value === "number"

@@ -2,6 +2,7 @@
 
 import { isDark, type Line, line } from "./colours";
 import { cell, number } from "./format";
+import { largest, smallest } from "./numbers";
 import type { Cell } from "./source";
 
 const CATEGORIES = 8; // that have colours of their own
@@ -43,8 +44,7 @@ export function palette(name: string, values: Cell[]): Palette {
 }
 
 function ofNumbers(name: string, values: number[]): Palette {
-  const low = values.reduce((one, other) => Math.min(one, other), Infinity);
-  const high = values.reduce((one, other) => Math.max(one, other), -Infinity);
+  const [low, high] = [smallest(values), largest(values)];
   const isLog = low > 0 && high / low >= SPREAD;
   const at = (value: number): number => {
     const [from, to, here] = isLog ? [Math.log(low), Math.log(high), Math.log(value)] : [low, high, value];

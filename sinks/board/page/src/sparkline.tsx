@@ -2,6 +2,7 @@
 
 import { useRef } from "preact/hooks";
 import { useAsked } from "./asked";
+import { largest, smallest } from "./numbers";
 import type { Row, Source, Spark } from "./source";
 
 const WIDTH = 90;
@@ -44,7 +45,7 @@ export function Sparkline({ spark, colour, name }: { spark: Spark | undefined; c
   if (spark.is_large) return <span class="quiet" title="The log is large: it is read when its curves are drawn.">not read</span>;
   const values = spark.y.filter((value): value is number => value !== null);
   if (!values.length) return spark.is_read ? null : <span class="quiet">…</span>;
-  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const [low, high] = [smallest(values), largest(values)];
   const [from, to] = [spark.x[0] as number, spark.x[spark.x.length - 1] as number];
   const x = (at: number): number => MARGIN + ((at - from) / (to - from || 1)) * (WIDTH - 2 * MARGIN);
   // By halves: the difference of two numbers may be none.
