@@ -201,7 +201,7 @@ def _row(run: "RunSummary") -> list[str]:
     started = moment(run.created_ns) if run.created_ns else ""
     took = duration(run.duration_s) if run.duration_s else ""
     numbers = (f"{run.epochs:,}", f"{run.steps:,}", size(run.size_bytes))
-    return [plain(run.id), started, took, run.ending, *numbers]
+    return [plain(run.id), started, took, plain(run.ending), *numbers]
 
 
 def run_as_json(run: "RunSummary") -> dict[str, Any]:

@@ -18,13 +18,14 @@ from ..errors import MALFORMED, RunFolderError
 from ..log.summary import MetricTotal
 from ..system.plain_file import read_small
 from .run_folder import RunFolder, write_atomically
-from .run_summary import DAMAGED, RUNNING, SUMMARY, RunSummary, read_summary
+from .run_summary import MAX_METRICS, SUMMARY, RunSummary, Said, read_summary
 
 LAYOUT = hashlib.blake2b(
     repr([kind.__struct_fields__ for kind in (RunSummary, MetricTotal)]).encode(), digest_size=6
 ).hexdigest()
 """What summaries on disk consist of: those of another version are not read."""
 
+MAX_BYTES = 4 << 20  # of a larger one, the log is read
 _SEGMENT = re.compile(r"attempt-\d{3,6}/rank-\d{5,6}/\d{6,}\.nlog(\.zst)?")
 
 
@@ -47,6 +48,7 @@ class _Kept(msgspec.Struct, frozen=True):
 _encode = msgspec.msgpack.Encoder().encode
 _decode_kept = msgspec.msgpack.Decoder(_Kept).decode
 _decode = msgspec.msgpack.Decoder(RunSummary).decode
+_decode_said = msgspec.msgpack.Decoder(Said).decode
 
 
 def keep_summary(run: RunFolder) -> None:
@@ -55,12 +57,12 @@ def keep_summary(run: RunFolder) -> None:
     Args:
         run: the run.
     """
-    with suppress(OSError, RunFolderError):
+    with suppress(OSError, RunFolderError, UnicodeEncodeError):  # the last: a path that is no text
         if not run.is_there:
             return
         with run.deciding():  # neither an attempt nor marks are begun meanwhile
             summary = read_summary(run.path)
-            if summary.ending in (RUNNING, DAMAGED) or summary.problem:
+            if not summary.may_be_kept:
                 return
             # Not the clock of the file system, whose ticks are long: no other change has this time.
             now_ns = time.time_ns()
@@ -82,17 +84,23 @@ def _last_segments(run: RunFolder) -> dict[str, int]:
 def kept_summary(folder: str, changed_ns: int) -> RunSummary | None:
     """Return a run in short as it was kept; None if there is nothing that still holds.
 
+    The run may be a stranger's: nothing is returned that keep_summary would not have kept.
+
     Args:
         folder: the run's folder.
         changed_ns: when the folder was changed.
     """
     try:
-        kept = _decode_kept(read_small(f"{folder}/{SUMMARY}", RunFolderError))
+        data = read_small(f"{folder}/{SUMMARY}", RunFolderError, MAX_BYTES)
+        kept = _decode_kept(data)
         if kept.layout != LAYOUT or kept.changed_ns != changed_ns:
             return None
         for segment, size in kept.segments.items():
             if not _SEGMENT.fullmatch(segment) or os.stat(f"{folder}/{segment}").st_size != size:
                 return None
-        return _decode(kept.summary)
+        summary = _decode(kept.summary)
+        _decode_said(summary.encoded)
     except (*MALFORMED, OSError, RunFolderError):
         return None
+    is_as_kept = summary.may_be_kept and len(summary.metrics) <= MAX_METRICS
+    return summary if is_as_kept else None

@@ -4,11 +4,12 @@ import os
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
+from typing import Final, Literal
 
 import msgspec
 
-from ..errors import LogError, LogFormatError, RunFolderError
-from ..events import Plain
+from ..errors import MALFORMED, LogError, LogFormatError, RunFolderError
+from ..events import Ending, Plain
 from ..log.reader import LogReader
 from ..log.segments import FolderStore, read_footer
 from ..log.summary import MetricTotal, Summary
@@ -19,7 +20,12 @@ from .run_folder import RunFolder
 MAX_METRICS = 500  # of a run in a table
 MAX_GROWING = 200  # runs that go on, of which is kept what was read of them
 SUMMARY = "summary.msgpack"  # of its run in short, derived
-RUNNING, KILLED, NOT_RECORDED, DAMAGED = "running", "killed", "not recorded", "damaged"
+RUNNING: Final = "running"
+KILLED: Final = "killed"
+NOT_RECORDED: Final = "not recorded"
+DAMAGED: Final = "damaged"
+
+HowItEnded = Ending | Literal["running", "killed", "not recorded", "damaged"]
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -63,7 +69,7 @@ class RunSummary(msgspec.Struct, frozen=True, gc=False):
     path: str
     created_ns: int = 0
     duration_s: float = 0.0
-    ending: str = NOT_RECORDED
+    ending: HowItEnded = NOT_RECORDED
     reason: str = ""
     attempts: int = 0
     fn: str = ""
@@ -83,8 +89,11 @@ class RunSummary(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def said(self) -> Said:
-        """What the run said of itself when it started."""
-        return _decode_said(self.encoded)
+        """What the run said of itself when it started; nothing if an index has nonsense."""
+        try:
+            return _decode_said(self.encoded)
+        except MALFORMED:
+            return Said()
 
     def may_say(self, name: str) -> bool:
         """Return whether ``said`` may have a value of a name, without decoding it.
@@ -108,6 +117,11 @@ class RunSummary(msgspec.Struct, frozen=True, gc=False):
     def versions(self) -> dict[str, str]:
         """Versions of Python and of the packages that were loaded."""
         return self.said.versions
+
+    @property
+    def may_be_kept(self) -> bool:
+        """Return whether it holds until something about the run changes."""
+        return self.ending not in (RUNNING, DAMAGED) and not self.problem
 
     @property
     def is_running(self) -> bool:
@@ -200,7 +214,8 @@ class _Attempts:
         self._run = run
         self._numbers = run.attempts()
         self.number = len(self._numbers)
-        self.duration_s, self.ending, self.problem = 0.0, NOT_RECORDED, ""
+        self.duration_s, self.problem = 0.0, ""
+        self.ending: HowItEnded = NOT_RECORDED
         self.whole, self.held = Summary(), Summary()
         self.hparams: dict[str, Plain] = {}
 
@@ -222,7 +237,7 @@ class _Attempts:
             self._add(summary, held, is_written)
 
     def _add(self, summary: Summary, held: Summary, is_written: bool) -> None:
-        ended = summary.ended.how if summary.ended else KILLED
+        ended: HowItEnded = summary.ended.how if summary.ended else KILLED
         self.ending = RUNNING if is_written else ended
         self.duration_s += (summary.last_time_ns - summary.first_time_ns) / 1e9
         if summary.started is not None and summary.started.hparams:

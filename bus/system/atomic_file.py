@@ -8,7 +8,9 @@ from typing import IO
 
 
 @contextmanager
-def atomic_file(path: Path, temporary: Path, permissions: int = 0o600) -> Iterator[IO[bytes]]:
+def atomic_file(
+    path: Path, temporary: Path, permissions: int = 0o600, is_durable: bool = True
+) -> Iterator[IO[bytes]]:
     """Write a file that is called ``path`` once the block ends without an error.
 
     What it holds is durable before it has the name, so a power cut leaves the old file or the new
@@ -20,6 +22,8 @@ def atomic_file(path: Path, temporary: Path, permissions: int = 0o600) -> Iterat
         temporary: what it is called meanwhile, in the same folder. What has that name, of a
             process that was killed or a stranger's link, is removed.
         permissions: of the new file, less what the umask takes.
+        is_durable: wait for the disk; what can be made again need not, and may be damaged after a
+            power cut.
 
     Yields:
         The file, open for writing.
@@ -33,7 +37,8 @@ def atomic_file(path: Path, temporary: Path, permissions: int = 0o600) -> Iterat
         with open(fd, "wb") as file:
             yield file
             file.flush()
-            os.fsync(fd)
+            if is_durable:
+                os.fsync(fd)
         temporary.rename(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -48,23 +48,26 @@ def open_plain(path: Path | str, error: type[NightbusError]) -> int:
     return fd
 
 
-def read_small(path: Path | str, error: type[NightbusError]) -> bytes:
+def read_small(
+    path: Path | str, error: type[NightbusError], most: int = MAX_SMALL_FILE_BYTES
+) -> bytes:
     """Return the content of a small regular file.
 
     Args:
         path: the file.
         error: the error to raise for anything else.
+        most: how many bytes it may have.
 
     Raises:
         FileNotFoundError: there is no file.
         OSError: it cannot be read.
-        NightbusError: it is not a regular file, or larger than MAX_SMALL_FILE_BYTES.
+        NightbusError: it is not a regular file, or larger.
     """
     with open(open_plain(path, error), "rb", buffering=0) as file:
-        is_small = os.fstat(file.fileno()).st_size <= MAX_SMALL_FILE_BYTES
+        is_small = os.fstat(file.fileno()).st_size <= most
         data = file.readall() if is_small else b""
-    if not is_small or len(data) > MAX_SMALL_FILE_BYTES:
-        raise error(f"{path} has more than {MAX_SMALL_FILE_BYTES} bytes, the most that is read")
+    if not is_small or len(data) > most:
+        raise error(f"{path} has more than {most} bytes, the most that is read")
     return data
 
 

@@ -86,7 +86,7 @@ class Live:
             return before[0] != _GONE
         table = self._shelf.known
         self._table = table.number
-        now = {}
+        now = dict[str, tuple[int, str]]()
         for key in keys:
             if (run := table.by_key.get(key)) is None:
                 continue
