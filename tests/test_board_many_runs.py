@@ -246,6 +246,8 @@ def test_a_part_with_too_many_values_is_folded_as_the_whole(
     part = Asked(tmp_path).curves("val_loss", run.path.name, **{"from": 10, "to": 4900})[0]
 
     assert (part["is_exact"], part["is_read"]) == (False, True)
+    of_tenths = np.histogram(part["x"], bins=10, range=(10, 4900))[0]
+    assert of_tenths.max() <= 1.5 * of_tenths.min()
 
 
 def test_who_looks_while_a_resume_begins_is_told_later(
@@ -267,15 +269,49 @@ def test_who_looks_while_a_resume_begins_is_told_later(
     assert b'"x":[]' in bytes(lines._keep((run.path.name, "loss"), ("running", 500), series))
 
 
-def test_few_parts_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def parts_of(root: Path, runs: int, values: int) -> list[Any]:
+    """Questions for the end of a folded metric of so many runs, with no time to read."""
+    cache = SeriesCache()
+    folders = [recorded(root, 0.1, *map(float, range(values))).folder for _ in range(runs)]
+    read = [
+        (each.path.name, each, cache.read_on(each.path.name, each, 60.0)[0]) for each in folders
+    ]
+    return [(*each, "val_loss", "step", (values / 2, values), 100, (0.0,), 0.0) for each in read]
+
+
+def test_parts_of_many_runs_are_all_read_to_their_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(series_cache, "MAX_POINTS", 100)
-    run = recorded(tmp_path, 0.1, *map(float, range(500)))
-    board = Asked(tmp_path)
+    monkeypatch.setattr(exact_parts, "FEWEST_POINTS", 30)
+    monkeypatch.setattr(exact_parts, "MAX_PART_BYTES", 1)
+    parts = exact_parts.ExactParts()
+    asked = parts_of(tmp_path, 6, 500)
 
-    for low in range(exact_parts.MAX_PARTS + 2):
-        board.curves("val_loss", run.path.name, **{"from": low, "to": low + 9})
+    for _ in range(20):
+        answers = [parts.picture(*each) for each in asked]
 
-    assert len(board.board.numbers.parts) == exact_parts.MAX_PARTS
+    assert [answer is not None and answer[1] for answer in answers] == [True] * 6
+    drawn = [answer[0][0] for answer in answers if answer is not None]
+    assert {(len(each.x) <= 30, each.x[-1], each.is_exact) for each in drawn} == {
+        (True, 499.0, False)
+    }
+
+
+def test_parts_that_nobody_asks_for_give_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series_cache, "MAX_POINTS", 1000)
+    monkeypatch.setattr(exact_parts, "KEPT_S", 0.0)
+    monkeypatch.setattr(exact_parts, "MAX_PART_BYTES", 100_000)
+    parts = exact_parts.ExactParts()
+    asked = parts_of(tmp_path, 6, 1500)
+
+    for each in asked:
+        parts.picture(*each)
+
+    assert parts.size_bytes <= 100_000
+    assert 1 <= len(parts) < 6
 
 
 def test_a_curve_has_marks_where_an_attempt_went_on_and_where_exceptions_were(

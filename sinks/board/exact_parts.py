@@ -11,19 +11,23 @@ from ...bus.log.codec import DecodedEvent
 from ...bus.runs.cursor import RunReader
 from ...bus.runs.lineage import consistent_logs
 from ...bus.runs.run_folder import RunFolder
-from .series_cache import Picture, RunSeries, Series, XAxis, axis_of
+from .series_cache import FEWEST_POINTS, Picture, RunSeries, Series, XAxis, axis_of
 
-MAX_PARTS = 4
+MAX_PART_BYTES = 64 << 20  # of all parts together
+KEPT_S = 60.0  # who waits for a part, or looks at it, asks again within this
 BEFORE = 500  # values before a part, for exponential means
 
 _Asked = tuple[str, str, str, float, float, int, tuple[int, ...]]
 _Row = tuple[float, float, float, float]
+_ROW_BYTES, _READER_BYTES = 200, 10_000  # about
 
 
 class ExactParts:
     """The parts that were looked at last.
 
-    A part with more values than a series may have is folded like the whole, and says so.
+    A part with more values than a series may have is folded like the whole, and says so. Over
+    the limit, parts go that nobody asks for any more; those of one question never drive each
+    other out, however many, or none would ever be read to its end: they are folded.
     """
 
     def __init__(self) -> None:
@@ -33,6 +37,11 @@ class ExactParts:
     def __len__(self) -> int:
         """Return the number of parts that are kept."""
         return len(self._parts)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that all parts take."""
+        return sum(part.size_bytes for part in list(self._parts.values()))
 
     def picture(
         self,
@@ -70,10 +79,11 @@ class ExactParts:
             if (part := self._parts.get(place)) is None:
                 part = self._parts[place] = _Part(folder, run, metric, x, low, high)
             self._parts.move_to_end(place)
-            while len(self._parts) > MAX_PARTS:
-                self._parts.popitem(last=False)[1].close()
+            part.asked_s = time.monotonic()
         with part.lock:
             part.read_on(for_s)
+        self._give_way()
+        with part.lock:
             if not len(part.series) and not part.is_read:
                 return None
             if (whole := run.series.get(metric)) is None:
@@ -83,6 +93,28 @@ class ExactParts:
             ]
             return [each._replace(values=whole.values) for each in drawn], part.is_read
 
+    def _give_way(self) -> None:
+        with self._lock:
+            size = self.size_bytes
+            lately_s = time.monotonic() - KEPT_S
+            for place, part in list(
+                self._parts.items()
+            ):  # what was not asked for the longest first
+                if size <= MAX_PART_BYTES:
+                    return
+                if not part.lock.acquire(blocking=False):  # it is being read
+                    continue
+                before = part.size_bytes
+                try:
+                    if part.asked_s < lately_s:
+                        self._parts.pop(place).close()
+                        size -= before
+                    else:
+                        part.series.fold(FEWEST_POINTS)
+                        size -= before - part.size_bytes
+                finally:
+                    part.lock.release()
+
 
 class _Part:
     def __init__(
@@ -91,6 +123,7 @@ class _Part:
         self.lock = threading.Lock()
         self.series = Series()
         self.is_read = False
+        self.asked_s = 0.0
         place = run.place_before(x, low)
         self._metric, self._axis = metric, axis_of(x)
         self._low, self._high, self._along = low, high, -math.inf
@@ -98,13 +131,18 @@ class _Part:
         self._began_ns, self._offset_ns = run.began_ns, place.offset_ns
         self._reader: RunReader | None = RunReader(consistent_logs(folder), place.position)
 
+    @property
+    def size_bytes(self) -> int:
+        """Memory that it takes, about."""
+        return self.series.size_bytes + len(self._before) * _ROW_BYTES + _READER_BYTES
+
     def read_on(self, for_s: float) -> None:
         """Read up to the end of the part, or of the log; stop after so many seconds."""
         until_s = time.monotonic() + for_s
         while (reader := self._reader) is not None:
             before = reader.position
             events = reader.read("none")
-            if self._take(events) or self.series.is_folded:
+            if self._take(events):
                 self.is_read = True
                 self.close()
                 return
