@@ -282,7 +282,8 @@ def parts_of(root: Path, runs: int, values: int) -> list[Any]:
 def test_parts_of_many_runs_are_all_read_to_their_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(series_cache, "MAX_POINTS", 100)
+    monkeypatch.setattr(series_cache, "MAX_POINTS", 400)
+    monkeypatch.setattr(exact_parts, "BEFORE", 10)
     monkeypatch.setattr(exact_parts, "FEWEST_POINTS", 30)
     monkeypatch.setattr(exact_parts, "MAX_PART_BYTES", 1)
     parts = exact_parts.ExactParts()
