@@ -453,6 +453,15 @@ class Loaders:
         else:
             self._evaluation.pop(stage, None)
 
+    def request_again(self) -> None:
+        """Request all loaders that were requested once more, as their batch size has changed."""
+        for stage in list(self._collections):
+            self.forget(stage)
+            if stage == "train":
+                self.request_training()
+            else:
+                self.evaluation(stage)
+
     # -- validation --------------------------------------------------------------------------
 
     @property

@@ -10,6 +10,7 @@ NightbusError
 │   ├── OutsideRunError     no run is active that could record it
 │   ├── ArgumentTypeError   an argument is unknown, or of another type than is needed; a
 │   │                       TypeError too
+│   ├── MissingAttributeError   the tuner has no attribute to set; an AttributeError too
 │   ├── NotAttachedError    a module or callback was never in a run; a RuntimeError too
 │   │   └── NoModuleError   a Trainer has no module to save; an AttributeError too
 │   ├── StateKeyError       two callbacks would save their states under one key; a RuntimeError too
@@ -105,6 +106,10 @@ class OutsideRunError(UsageError):
 
 class ArgumentTypeError(UsageError, TypeError):
     """An argument is unknown, missing, or of another type than is needed."""
+
+
+class MissingAttributeError(UsageError, AttributeError):
+    """A module or datamodule has no attribute of a name that is to be set."""
 
 
 class NotAttachedError(UsageError, RuntimeError):

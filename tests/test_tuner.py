@@ -42,6 +42,15 @@ class Tuned(Small):
             raise RuntimeError("CUDA out of memory. Tried to allocate")
 
 
+class Data(nb.LightningDataModule):
+    def __init__(self, batch_size: int = 3) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(dataset(64), self.hparams.batch_size)
+
+
 def find(folder: Path, module: Tuned, **arguments: Any) -> nb.LRFinder:
     found = nb.Tuner(trainer(folder)).lr_find(module, **arguments)
     assert found is not None
@@ -234,15 +243,51 @@ def test_the_trainer_has_the_loaders_that_were_tried(tmp_path: Path) -> None:
     assert run.train_dataloader.batch_size == size
 
 
-def test_the_batch_size_may_be_that_of_the_datamodule(tmp_path: Path) -> None:
-    class Data(nb.LightningDataModule):
-        def __init__(self, batch_size: int = 3) -> None:
+def test_the_trainer_has_loaders_of_the_size_that_leaves_a_margin(tmp_path: Path) -> None:
+    run, module = trainer(tmp_path), Tuned()
+
+    size = nb.Tuner(run).scale_batch_size(module, mode="binsearch", margin=0.25, max_trials=2)
+
+    assert size == module.batch_size == 3
+    assert run.train_dataloader.batch_size == 3
+    assert run.val_dataloaders.batch_size == 3
+    assert set(module.tried) == {2, 4}
+
+
+@pytest.mark.parametrize("tunes", ["scale_batch_size", "lr_find"])
+def test_the_trainer_has_the_datamodule_that_was_tried(tmp_path: Path, tunes: str) -> None:
+    data, run = Data(), trainer(tmp_path)
+
+    getattr(nb.Tuner(run), tunes)(Tuned(), datamodule=data)
+
+    assert run.datamodule is data
+
+
+def test_two_attributes_of_one_name_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Twice(Tuned):
+        def __init__(self, batch_size: int = 4) -> None:
             super().__init__()
             self.save_hyperparameters()
 
-        def train_dataloader(self) -> Any:
-            return DataLoader(dataset(64), self.hparams.batch_size)
+    nb.Tuner(trainer(tmp_path)).scale_batch_size(Twice(), max_trials=1)
+    said = capsys.readouterr().err
+    assert "Twice has both batch_size and hparams.batch_size" in said
 
+    nb.Tuner(trainer(tmp_path)).scale_batch_size(Tuned(), max_trials=1)
+    assert "has both" not in capsys.readouterr().err
+
+
+def test_a_missing_attribute_is_an_attribute_error(tmp_path: Path) -> None:
+    module = Small()
+    del module.lr
+
+    with pytest.raises(AttributeError, match="have 'lr' or 'learning_rate'"):
+        nb.Tuner(trainer(tmp_path)).lr_find(module)
+
+
+def test_the_batch_size_may_be_that_of_the_datamodule(tmp_path: Path) -> None:
     data = Data()
     nb.Tuner(trainer(tmp_path)).scale_batch_size(Small(), datamodule=data, max_trials=2)
 

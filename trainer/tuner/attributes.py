@@ -3,6 +3,10 @@
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
+from ...bus.system.logging_setup import get_logger
+
+_log = get_logger("nightbus.tuner")
+
 
 def has_attribute(name: str, *owners: Any) -> bool:
     """Return whether a module, a datamodule, or their hyperparameters have an attribute.
@@ -38,6 +42,22 @@ def set_attribute(name: str, value: Any, *owners: Any) -> None:
             holder[name] = value
         else:
             setattr(holder, name, value)
+
+
+def warn_of_two(name: str, *owners: Any) -> None:
+    """Warn if an attribute is there beside the hyperparameter of its name.
+
+    Args:
+        name: the attribute.
+        *owners: module and datamodule; None for none.
+    """
+    for owner in owners:
+        if len(list(_holders(name, (owner,)))) > 1:
+            kind = type(owner).__name__
+            _log.warning(
+                f"{kind} has both {name} and hparams.{name}: both are set to what is tried and "
+                "found; keep one of them"
+            )
 
 
 def _holders(name: str, owners: tuple[Any, ...]) -> Iterator[Any]:

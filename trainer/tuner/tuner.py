@@ -7,10 +7,10 @@ from typing import Any, Literal
 from ...actors.arguments import check_at_least, check_choice
 from ...actors.loaders import Loaders
 from ...actors.module import LightningModule
-from ...bus.errors import UsageError
+from ...bus.errors import MissingAttributeError, UsageError
 from ...bus.system.logging_setup import get_logger
 from ..parts import TrainerParts
-from .attributes import get_attribute, has_attribute, set_attribute
+from .attributes import get_attribute, has_attribute, set_attribute, warn_of_two
 from .batch_size import BatchTooLarge, by_doubling, by_halving, free_memory, in_memory
 from .lr_finder import LRFinder, Mode, RisingRate
 from .trial import Data, trial_of, unchanged
@@ -79,8 +79,8 @@ class Tuner:
             What was found; None with ``fast_dev_run``.
 
         Raises:
-            UsageError: an argument is wrong, the module has no such attribute, or several
-                optimizers.
+            UsageError: an argument is wrong, or the module has several optimizers.
+            MissingAttributeError: the module has no such attribute.
         """
         check_choice("method", method, ("fit",))
         check_at_least("num_training", num_training, 1)
@@ -93,7 +93,7 @@ class Tuner:
         trial = trial_of(self._trainer, [rising], max_steps=num_training, limit_val_batches=0)
         with unchanged(model, self._trainer):
             trial.fit(model, **data)
-        self._trainer.loaders.show_those_of(trial.loaders)
+        self._show(trial.loaders, trial.datamodule)
         if update_attr and (rate := found.suggestion()) is not None:
             set_attribute(name, rate, model)
             _log.info("the learning rate was found", name=name, value=rate)
@@ -138,7 +138,8 @@ class Tuner:
             The size; None with ``fast_dev_run``.
 
         Raises:
-            UsageError: an argument is wrong, there is no such attribute, or no size fits.
+            UsageError: an argument is wrong, or no size fits.
+            MissingAttributeError: there is no such attribute.
         """
         search = _SEARCHES[check_choice("mode", mode, tuple(_SEARCHES))]
         check_at_least("init_val", init_val, 1)
@@ -153,10 +154,11 @@ class Tuner:
                 f"loaders, but a datamodule or a module whose dataloaders have {batch_arg_name!r}"
             )
         if not has_attribute(batch_arg_name, *owners):
-            raise UsageError(
+            raise MissingAttributeError(
                 f"neither the module nor the datamodule nor their hparams have {batch_arg_name!r}; "
                 "have them make their dataloaders with it, or give batch_arg_name="
             )
+        warn_of_two(batch_arg_name, *owners)
         before = get_attribute(batch_arg_name, *owners)
         tried: dict[int, Loaders] = {}
         trial = partial(self._fits, model, data, method, steps_per_trial, batch_arg_name, tried)
@@ -170,10 +172,17 @@ class Tuner:
         if mode == "binsearch":
             size = max(1, int(size * (1 - margin)))
         set_attribute(batch_arg_name, size, *owners)
-        if size in tried:
-            self._trainer.loaders.show_those_of(tried[size])
+        for last, loaders in tried.items():
+            if size != last:
+                loaders.request_again()
+            self._show(loaders, data.module_of_data)
         _log.info("the batch size was found", name=batch_arg_name, value=size)
         return size
+
+    def _show(self, loaders: Loaders, datamodule: Any) -> None:
+        """Have the trainer show the data that was tried, until it runs something."""
+        self._trainer.loaders.show_those_of(loaders)
+        self._trainer.datamodule = datamodule
 
     def _is_skipped(self, function: str) -> bool:
         if self._trainer.fast_dev_run:
@@ -253,7 +262,7 @@ def _name_of_rate(model: LightningModule, attr_name: str) -> str:
     for name in names:
         if has_attribute(name, model):
             return name
-    raise UsageError(
+    raise MissingAttributeError(
         f"neither {type(model).__name__} nor its hparams have {' or '.join(map(repr, names))} to "
         "assign the learning rate to; give attr_name=, or update_attr=False"
     )
