@@ -24,7 +24,11 @@ class Endless:
 
 
 def batches(mode: Any, *lengths: int) -> list[Any]:
-    return list(nb.CombinedLoader([range(n) for n in lengths], mode))
+    return read(nb.CombinedLoader([range(n) for n in lengths], mode))
+
+
+def read(combined: nb.CombinedLoader) -> list[Any]:
+    return [batch for batch, _, _ in combined]
 
 
 lengths = st.lists(st.integers(1, 6), min_size=1, max_size=4)
@@ -76,14 +80,34 @@ def test_loaders_without_a_length_are_read_to_their_end(mode: Any, number: int) 
 def test_batches_have_the_shape_of_the_collection() -> None:
     combined = nb.CombinedLoader({"a": Endless(2), "b": (Endless(2), [Endless(2)])})
 
-    assert list(combined) == [{"a": i, "b": (i, [i])} for i in range(2)]
-    assert list(nb.CombinedLoader({"a": Endless(1)}, "sequential")) == [0]
+    assert read(combined) == [{"a": i, "b": (i, [i])} for i in range(2)]
+    assert read(nb.CombinedLoader({"a": Endless(1)}, "sequential")) == [0]
+
+
+@pytest.mark.parametrize(
+    ("mode", "indices"),
+    [
+        ("min_size", [(0, 0)]),
+        ("max_size_cycle", [(0, 0), (1, 0), (2, 0)]),
+        ("sequential", [(0, 0), (1, 0), (0, 2), (1, 2), (2, 2)]),
+    ],
+)
+def test_a_loop_gets_the_indices_of_batch_and_dataloader(
+    mode: Any, indices: list[tuple[int, int]]
+) -> None:
+    loaders = [range(2), range(3)] if mode != "sequential" else [range(2), range(0), range(3)]
+    if mode == "min_size":
+        loaders[0] = range(1)
+
+    combined = nb.CombinedLoader(loaders, mode)
+
+    assert [(idx, loader_idx) for _, idx, loader_idx in combined] == indices
 
 
 def test_a_list_of_numbers_is_a_loader() -> None:
     combined = nb.CombinedLoader({"a": [0, 1, 2], "b": (3, 4), "c": [[5], [6, 7]]}, "min_size")
 
-    assert [*combined] == [{"a": 0, "b": 3, "c": [5, 6]}]
+    assert read(combined) == [{"a": 0, "b": 3, "c": [5, 6]}]
 
 
 @pytest.mark.parametrize("mode", ["min", "", "cycle"])
@@ -130,7 +154,7 @@ class Pair(NamedTuple):
 
 
 def test_a_named_tuple_of_loaders_gives_named_tuples() -> None:
-    pairs = list(nb.CombinedLoader(Pair(a=[1, 2], b=[3]), "min_size"))
+    pairs = read(nb.CombinedLoader(Pair(a=[1, 2], b=[3]), "min_size"))
 
     assert pairs == [Pair(a=1, b=3)]
     assert isinstance(pairs[0], Pair)

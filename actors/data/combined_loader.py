@@ -23,7 +23,10 @@ class CombinedLoader:
         loaders: a list, tuple or dict of loaders, in any nesting. A list of numbers is a loader.
         mode: ``max_size_cycle`` repeats shorter loaders until the longest ends; ``min_size`` ends
             with the shortest; ``max_size`` ends with the longest, with None where a loader has
-            ended; ``sequential`` reads one loader after the other, and yields their batches.
+            ended; ``sequential`` reads one loader after the other.
+
+    A loop over it gets, for each batch, the batch, its index, and that of its dataloader, which is
+    0 unless loaders are read one after the other; the index of the batch begins anew with each.
 
     Raises:
         UsageError: there is no loader, or no such mode.
@@ -59,8 +62,14 @@ class CombinedLoader:
             raise TypeError("a loader has no length")
         return sum(known) if self.mode == "sequential" else max(known)
 
-    def __iter__(self) -> "CombinedReader":
-        return CombinedReader(self)
+    def __iter__(self) -> Iterator[tuple[Any, int, int]]:
+        reader = CombinedReader(self)
+        batch_idx = loader_idx = 0
+        for batch in reader:
+            if reader.loader_idx != loader_idx:
+                batch_idx, loader_idx = 0, reader.loader_idx
+            yield batch, batch_idx, loader_idx
+            batch_idx += 1
 
 
 class CombinedReader:
@@ -70,6 +79,9 @@ class CombinedReader:
         combined: the loader.
         state: of a pass to continue, from ``state_dict``; without it, a new pass begins.
         key: of a new pass, if workers are seeded for each batch; a state has its own.
+
+    Attributes:
+        loader_idx: with ``sequential``, index of the loader whose batch was read last; otherwise 0.
 
     Raises:
         CheckpointError: the state belongs to other loaders.
@@ -91,6 +103,7 @@ class CombinedReader:
                 f"here are {number}"
             )
         self._ended = [False] * number if state is None else list(state["ended"])
+        self.loader_idx = 0
         in_turn = combined.mode == "sequential"
         self._readers = [
             None
@@ -121,6 +134,7 @@ class CombinedReader:
                 reader = self._readers[number] = DataReader(loader, key=key)
             batch = next(reader, _ENDED)
             if batch is not _ENDED:
+                self.loader_idx = number
                 return batch
             self._ended[number] = True
         raise StopIteration
