@@ -10,8 +10,9 @@ from board_asked import PAGE, Asked, begun, put
 from recorded_runs import SECOND_NS, RecordedRun
 
 import nightbus as nb
-from nightbus.sinks.board import history, moments
+from nightbus.sinks.board import history, moments, past_loops
 from nightbus.sinks.board.export import exported
+from nightbus.sinks.board.past_loops import PastLoops
 from nightbus.sinks.board.shelf import Shelf
 
 
@@ -52,6 +53,64 @@ def test_a_moment_has_the_values_and_the_progress_of_then(run: RecordedRun) -> N
     assert after["metrics"] == [{"name": "loss", "value": 4.0, "step": 1}]
     assert (after["stage"], after["epoch"], after["step"]) == ("train", 0, 1)
     assert before["loops"] == [{"name": "module", "total": 3, "unit": "epoch", "completed": 0}]
+
+
+def test_outer_loops_are_known_however_often_inner_ones_begin_and_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(past_loops, "MAX_SPANS", 40)
+    run, attempt = begun(tmp_path, {})
+
+    def later(kind: Any, source: str, *fields: Any) -> None:
+        attempt.now_ns += SECOND_NS
+        attempt.writer.append(attempt.writer.event(kind, *fields, source=source))
+
+    later(nb.LoopStarted, "fit", 600, "epoch")
+    for _ in range(600):
+        later(nb.LoopStarted, "train", 4, "batch")
+        later(nb.LoopStarted, "validate", 2, "batch")
+        later(nb.LoopEnded, "validate", 2)
+        later(nb.LoopEnded, "train", 4)
+    attempt.writer.flush()
+    board = Asked(tmp_path)
+    last_s = board.said(f"/api/history/{run.path.name}")["last_s"]
+    asked = [
+        board.said(f"/api/moment/{run.path.name}", time=last_s * share / 20)["loops"]
+        for share in range(1, 21)
+    ]
+    attempt.abandon()
+
+    assert [loops[0]["name"] for loops in asked] == ["fit"] * 20
+
+
+def test_of_inner_loops_evenly_many_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(past_loops, "MAX_SPANS", 200)
+    loops = PastLoops()
+
+    loops.begin("fit", None, "epoch", 0.0)
+    for number in range(4_000):
+        loops.begin("train", 4, "batch", number + 0.0)
+        loops.end("train", number + 0.75)
+
+    at_times = [[each.name for each in loops.at(number + 0.5)] for number in range(4_000)]
+    of_tenths = [at_times[at : at + 400].count(["fit", "train"]) for at in range(0, 4_000, 400)]
+    assert len(loops) <= 201
+    assert min(of_tenths) >= 10
+    assert max(of_tenths) <= 1.5 * min(of_tenths)
+
+
+def test_loops_of_an_attempt_that_was_killed_do_not_run_on(tmp_path: Path) -> None:
+    run, attempt = begun(tmp_path, {})
+    attempt.add(nb.LoopStarted, 3, "epoch")
+    fork = attempt.fork()
+    attempt.abandon()
+    resumed = run.attempt(fork=fork)
+    put(resumed, "loss", 1.0)
+    resumed.end()
+    last_s = Asked(tmp_path).said(f"/api/history/{run.path.name}")["last_s"]
+
+    assert [each["name"] for each in at(run, 0.0)["loops"]] == ["module"]
+    assert at(run, last_s)["loops"] == []
 
 
 def test_a_moment_has_the_hooks_that_run_and_those_of_its_step(run: RecordedRun) -> None:

@@ -23,6 +23,7 @@ from ...bus.events import (
 )
 from ...bus.log.codec import DecodedEvent
 from .evenly_many import EvenlyMany
+from .past_loops import PastLoops
 from .plain_values import plain
 
 MAX_EVENTS = 1_000  # of a kind: the last ones
@@ -40,7 +41,6 @@ _HAPPENED = {
     RunEnded: "end",
 }
 Line = tuple[float, str, str]
-Loop = tuple[float, str, int | None, str]  # when, name, total, unit; no unit where it ended
 
 
 class Samples(EvenlyMany[tuple[float, Any]]):
@@ -64,7 +64,7 @@ class History:
         last_s: the last event.
         happened: of each kind, when and in what words.
         actors: by name, what became of each.
-        loops: which began and ended.
+        loops: which ran when.
         lines: what the process printed.
         has_more_lines: some were let go.
         samples: what process and machine used, by name.
@@ -75,7 +75,7 @@ class History:
         self.last_s = 0.0
         self.happened: dict[str, deque[tuple[float, dict[str, Any]]]] = {}
         self.actors: dict[str, list[tuple[float, dict[str, Any]]]] = {}
-        self.loops: deque[Loop] = deque(maxlen=MAX_EVENTS)
+        self.loops = PastLoops()
         self.lines: deque[Line] = deque(maxlen=MAX_LINES)
         self.has_more_lines = False
         self.samples, self.backlogs = Samples(MAX_SAMPLES), Samples(MAX_SAMPLES)
@@ -96,14 +96,16 @@ class History:
         elif type(event) is ActorBacklogs:
             self.backlogs.add((time_s, (event.lag, event.waiting)))
         elif type(event) is LoopStarted:
-            self.loops.append((time_s, plain(event.source), event.total, event.unit))
+            self.loops.begin(plain(event.source), event.total, plain(event.unit), time_s)
         elif type(event) is LoopEnded:
-            self.loops.append((time_s, plain(event.source), None, ""))
+            self.loops.end(plain(event.source), time_s)
         elif isinstance(event, _ACTORS):
             self._take_actor(event, time_s)
         elif (kind := _HAPPENED.get(type(event))) is not None:
             its = self.happened.setdefault(kind, deque(maxlen=MAX_EVENTS))
             its.append((time_s, _said(event)))
+            if type(event) in (RunStarted, RunEnded):
+                self.loops.end_all(time_s)
 
     def _take_actor(self, event: Any, time_s: float) -> None:
         its = self.actors.get(event.source)

@@ -230,22 +230,16 @@ class _Around:
 
 def _loops(history: History, time_s: float, last: Event | None) -> list[dict[str, Any]]:
     """Return the loops that run, the outermost first, and how far each is."""
-    running: dict[str, dict[str, Any]] = {}
-    for began_s, name, total, unit in list(history.loops):
-        if began_s > time_s:
-            break
-        running.pop(name, None)
-        if unit:
-            running[name] = {"name": name, "total": total, "unit": unit, "completed": 0}
-    innermost = next(reversed(running), "")
-    for name, loop in running.items():
+    running = [
+        {"name": each.name, "total": each.total, "unit": each.unit, "completed": None}
+        for each in history.loops.at(time_s)
+    ]
+    for loop in running:
         if last is not None and loop["unit"] == "epoch":
             loop["completed"] = plain(last.epoch)
-        elif last is not None and name == innermost:
+        elif last is not None and loop is running[-1]:
             loop["completed"] = plain(last.batch_idx + 1)
-        else:
-            loop["completed"] = None
-    return list(running.values())
+    return running
 
 
 def _actors(history: History, time_s: float) -> list[dict[str, Any]]:
