@@ -75,11 +75,12 @@ class Asked:
     Args:
         root: where the runs are.
         host: the address that the board listens on.
+        place: where it says that it listens.
     """
 
-    def __init__(self, root: Path, host: str = "127.0.0.1") -> None:
+    def __init__(self, root: Path, host: str = "127.0.0.1", place: str = "") -> None:
         self.board = BoardApp(Shelf(root), PAGE)
-        self._guarded = Guard(self.board.starlette, TOKEN, host)
+        self._guarded = Guard(self.board.starlette, TOKEN, host, place=place)
 
     def get(
         self,

@@ -68,3 +68,13 @@ def address_of(listener: socket.socket, host: str, token: str) -> str:
         host = socket.gethostname()
     name = f"[{host}]" if ":" in host else host
     return f"http://{name}:{listener.getsockname()[1]}/#token={token}"
+
+
+def place_of(listener: socket.socket) -> str:
+    """Return where a board listens, as no other does at the same time: machine, address and port.
+
+    Args:
+        listener: the socket that listens.
+    """
+    address, port = listener.getsockname()[:2]
+    return f"{socket.gethostname()} {address} {port}"

@@ -1,18 +1,22 @@
 """Who may ask the board: checked before any route, and said to the browser with each answer."""
 
+import hmac
 import ipaddress
+import re
 import secrets
 import socket
 from collections.abc import Iterable
 
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .address import is_loopback
 
 API = "/api/"
+PROOF = "/api/proof"
 STEER = "/api/steer/"
 STEERING_HEADER = b"nightbus-steering"
+_NONCE = re.compile(rb"nonce=([0-9a-f]{32})")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -36,17 +40,25 @@ class Guard:
     Names in ``Host`` are checked because a stranger's page can have its name lead here; an address
     cannot be made to lead elsewhere.
 
+    One question needs no token: whether the board knows it. A page asks that before it sends the
+    token, since the board may have ended and another user's program listen in its place. The proof
+    says where the board listens, so that none can be passed on from another board of this token.
+
     Args:
         app: what is guarded.
         token: what has to be sent with every question.
         host: the address or name that is listened on.
         steering: what has to be sent with every wish to steer a run, besides the token; empty to
             refuse all of them.
+        place: where the board listens, in words of its own.
     """
 
-    def __init__(self, app: ASGIApp, token: str, host: str, steering: str = "") -> None:
+    def __init__(
+        self, app: ASGIApp, token: str, host: str, steering: str = "", place: str = ""
+    ) -> None:
         self._app = app
         self._steering = steering
+        self._place, self._secret = place, token.encode()
         self._token = f"Bearer {token}".encode()
         self._takes_addresses = not is_loopback(host)
         self._names = _LOOPBACK | {host.lower()}
@@ -67,10 +79,11 @@ class Guard:
                 message["headers"] = [*message.get("headers", ()), *_HEADERS]
             await send(message)
 
-        refusal = self._refusal(scope)
-        await (refusal or self._app)(scope, receive, send_guarded)
+        answer = self._own_answer(scope)
+        await (answer or self._app)(scope, receive, send_guarded)
 
-    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+    def _own_answer(self, scope: Scope) -> Response | None:
+        """Return a refusal or the proof; None for what is passed on."""
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         steers = bool(self._steering) and scope["path"].startswith(STEER)
         allowed = ("POST",) if steers else ("GET", "HEAD")
@@ -86,11 +99,21 @@ class Guard:
             return None
         if any(site not in ("same-origin", "none") for site in _all_of(headers, b"sec-fetch-site")):
             return PlainTextResponse("another page may not ask the board", 403)
+        if scope["path"] == PROOF:
+            return self._proof(scope["query_string"])
         given = _all_of(headers, b"authorization")
         if len(given) != 1 or not secrets.compare_digest(given[0].encode(), self._token):
             said = "open the address that nightbus board has printed: it has the token"
             return PlainTextResponse(said, 401)
         return self._refusal_to_steer(headers) if steers else None
+
+    def _proof(self, query: bytes) -> Response:
+        """Prove to whoever knows the token that the board knows it."""
+        if (asked := _NONCE.fullmatch(query)) is None:
+            return PlainTextResponse("expected nonce= and 32 digits of 0 to 9 and a to f", 400)
+        proved = f"{self._place}\n{asked[1].decode()}".encode()
+        proof = hmac.digest(self._secret, proved, "sha256").hex()
+        return JSONResponse({"place": self._place, "proof": proof})
 
     def _refusal_to_steer(self, headers: list[tuple[bytes, bytes]]) -> PlainTextResponse | None:
         """Refuse what the board's own page does not send, though it has the token."""

@@ -1,13 +1,15 @@
 """The token of a user's boards, kept between their starts, so that pages go on working after one.
 
 It lies in a file that only its user can read, beside what other programs keep of their state. A
-board that other machines can reach does not use it: there, what is sent can be read on the way.
+board that other machines can reach does not use it: there, what is sent can be read on the way. One
+that no board was started with for a week is replaced, so that nobody has it for ever.
 """
 
 import os
 import re
 import secrets
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from ...bus.system.logging_setup import get_logger
 from .address import is_loopback, new_token
 
 FILE = "board-token"
+KEPT_S = 7 * 24 * 3600
+_CLOCKS_S = 3600.0  # by which a clock may have been set back since
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{22}\n", re.ASCII)
 _log = get_logger("nightbus.board")
 
@@ -95,7 +99,10 @@ def _read(path: Path) -> str | None:
         if about.st_uid != os.geteuid() or not stat.S_ISREG(about.st_mode):
             raise _NotPrivateError(f"{path} is not a file of this user")
         text = file.read(64)
-    if stat.S_IMODE(about.st_mode) & 0o077 or not _TOKEN.fullmatch(text):
+        is_old = not -_CLOCKS_S <= time.time() - about.st_mtime <= KEPT_S
+        if not is_old:
+            os.utime(fd)
+    if is_old or stat.S_IMODE(about.st_mode) & 0o077 or not _TOKEN.fullmatch(text):
         path.unlink()  # it may be known to others, or is none: a new one takes its place
         return None
     return text.strip()

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import trio
 
-from .address import HOST, address_of, listening
+from .address import HOST, address_of, listening, place_of
 from .kept_token import token_for
 from .packages import refuse_missing_packages
 from .page_files import page_files
@@ -103,7 +103,8 @@ async def serve(
     config.errorlog = logging.getLogger("nightbus.board")
     config.accesslog = None
 
-    guarded = cast("Any", Guard(app.starlette, token, host, steering.token if steering else ""))
+    secret = steering.token if steering else ""
+    guarded = cast("Any", Guard(app.starlette, token, host, secret, place_of(listener)))
     async with trio.open_nursery() as nursery:
 
         async def listen(task_status: trio.TaskStatus[list[str]]) -> None:

@@ -1,17 +1,22 @@
 """The page of a board that is stopped, started again or not heard; runs that are removed."""
 
+import hmac
+import json
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
-from board_asked import begun, put, recorded
+from board_asked import TOKEN, begun, put, recorded
 from board_browser import OpenPage, port_of, served
+from helpers import eventually
 
 pytestmark = pytest.mark.long
 
@@ -93,6 +98,63 @@ def test_a_board_with_another_token_says_which_address_to_open(
         page.get_by_text("1 run; ").wait_for()
     with served(tmp_path, port=port_of(address), token="another"):
         page.get_by_text("open the address that nightbus board has printed").wait_for()
+
+
+class Listener(BaseHTTPRequestHandler):
+    """Another user's program, which keeps what is sent to it."""
+
+    sent: ClassVar[list[tuple[str, str | None]]] = []
+    proof: ClassVar[dict[str, str]] = {}
+
+    def do_GET(self) -> None:
+        self.sent.append((self.path, self.headers.get("Authorization")))
+        said = json.dumps(self.proof).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("claim", ["nothing", "a proof that it does not know", "another's place"])
+def test_a_program_that_listens_where_the_board_did_is_not_sent_the_token(
+    open_page: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, claim: str
+) -> None:
+    recorded(tmp_path, 0.1, 0.5)
+    sent = list[tuple[str, str | None]]()
+    monkeypatch.setattr(Listener, "sent", sent)
+
+    class Relaying(Listener):
+        def do_GET(self) -> None:
+            if claim == "nothing":
+                type(self).proof = {}
+            elif claim == "another's place":  # what another board of the same token proves
+                nonce = self.path.rpartition("=")[2]
+                proof = hmac.digest(TOKEN.encode(), f"elsewhere\n{nonce}".encode(), "sha256").hex()
+                type(self).proof = {"place": "elsewhere", "proof": proof}
+            else:
+                type(self).proof = {"place": "here", "proof": "0" * 64}
+            super().do_GET()
+
+    with served(tmp_path) as address:
+        page = open_page(address)
+        page.get_by_text("1 run; ").wait_for()
+    with ThreadingHTTPServer(("127.0.0.1", port_of(address)), Relaying) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            page.get_by_text("does not know the board's token").first.wait_for()
+            eventually(lambda: len(sent) > 2)
+        finally:
+            server.shutdown()
+
+    assert {authorization for _, authorization in sent} == {None}
+    assert {path.partition("?")[0] for path, _ in sent if "api" in path} == {"/api/proof"}
+
+    with served(tmp_path, port=port_of(address)):
+        page.get_by_text("1 run; ").wait_for()
+        page.get_by_text(LOST).wait_for(state="detached")
 
 
 def test_a_run_whose_folder_is_removed_leaves_the_table_and_its_page_says_so(

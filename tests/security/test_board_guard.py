@@ -1,5 +1,6 @@
 """Who may ask the board, what a browser is told with each answer, and names as a stranger's."""
 
+import hmac
 import os
 import random
 import re
@@ -19,7 +20,7 @@ from hostile import (
 )
 
 import nightbus as nb
-from nightbus.sinks.board.address import address_of, listening, new_token
+from nightbus.sinks.board.address import address_of, listening, new_token, place_of
 from nightbus.sinks.board.export import exported
 from nightbus.sinks.board.guard import Guard
 from nightbus.sinks.board.shelf import Shelf
@@ -127,6 +128,40 @@ def test_the_address_of_a_board_that_listens_everywhere_can_be_opened_elsewhere(
 def test_by_default_only_this_machine_can_reach_it() -> None:
     with listening("127.0.0.1", None) as listener:
         assert listener.getsockname()[0] == "127.0.0.1"
+
+
+def test_whoever_knows_the_token_can_have_the_board_prove_that_it_knows_it(
+    tmp_path: Path,
+) -> None:
+    nonce = "0123456789abcdef" * 2
+    place = "here 127.0.0.1 7979"
+
+    said = Asked(tmp_path, place=place).get(
+        f"/api/proof?nonce={nonce}", headers=[("Host", "127.0.0.1:7979")]
+    )
+
+    expected = hmac.digest(TOKEN.encode(), f"{place}\n{nonce}".encode(), "sha256").hex()
+    assert (said.status_code, said.json()) == (200, {"place": place, "proof": expected})
+    assert TOKEN not in said.text
+
+
+@pytest.mark.parametrize("query", ["", "nonce=", "nonce=ab", f"nonce={'a' * 33}", "nonce=%0a"])
+def test_nothing_but_random_digits_is_proved(tmp_path: Path, query: str) -> None:
+    assert Asked(tmp_path).get(f"/api/proof?{query}").status_code == 400
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Host": "evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
+)
+def test_nothing_is_proved_to_another_page(tmp_path: Path, headers: dict[str, str]) -> None:
+    path = f"/api/proof?nonce={'a' * 32}"
+
+    assert Asked(tmp_path).get(path, headers=headers).status_code == 403
+
+
+def test_no_two_boards_listen_in_one_place() -> None:
+    with listening("127.0.0.1", 0) as one, listening("127.0.0.1", 0) as other:
+        assert place_of(one) == place_of(one) != place_of(other)
 
 
 async def test_it_speaks_no_websockets() -> None:

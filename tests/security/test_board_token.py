@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -57,6 +58,24 @@ def test_what_is_no_token_is_replaced(folder: Path, held: bytes) -> None:
 
     assert len(token_for("127.0.0.1")) == 22
     assert (folder / FILE).read_text() == token_for("127.0.0.1") + "\n"
+
+
+def test_one_that_no_board_was_started_with_for_a_week_is_replaced(folder: Path) -> None:
+    before = token_for("127.0.0.1")
+    day_s = 24 * 3600
+    os.utime(folder / FILE, times=(0, time.time() - 6 * day_s))
+    assert token_for("127.0.0.1") == before  # and is kept for another week
+
+    assert time.time() - (folder / FILE).stat().st_mtime < day_s
+    os.utime(folder / FILE, times=(0, time.time() - 8 * day_s))
+    assert token_for("127.0.0.1") != before
+
+
+def test_one_of_a_time_to_come_is_replaced(folder: Path) -> None:
+    before = token_for("127.0.0.1")
+    os.utime(folder / FILE, times=(0, time.time() + 10**9))
+
+    assert token_for("127.0.0.1") != before
 
 
 def test_a_removed_one_is_made_anew(folder: Path) -> None:

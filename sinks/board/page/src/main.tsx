@@ -66,6 +66,7 @@ function Board({ source }: { source: Source }) {
     if (!isSeen) return undefined;
     return source.listen(followed, (what) => {
       setLost(what === null);
+      if (what) setProblem(null); // another program answered for a while
       // It may be another server now, which counts anew: everything is asked for again.
       if (what && wasLost.current) setReturns((before) => before + 1);
       wasLost.current = what === null;

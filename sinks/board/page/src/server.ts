@@ -27,6 +27,8 @@ import {
 } from "./source";
 
 const RECONNECT_MS = 1000;
+const PROOF_MS = 5000;
+const UNPROVED = "what answers here does not know the board's token";
 const SILENCE_MS = 45_000; // the board says every 15 s that it is still there
 
 type Asked = [name: string, value: string | number][];
@@ -50,41 +52,63 @@ export class Server implements Source {
 
   constructor(private readonly token: string) {}
 
-  private back: Promise<void> | null = null;
+  private proof: Promise<void> | null = null;
+  private place: string | null = null; // where the board says that it listens
+  private isProved = false;
+  private wait = 0;
 
   /** Ask until the board answers: one that was stopped may be started again. */
   private async ask(path: string, asked: Asked = []): Promise<Response> {
     for (;;) {
+      await this.proved();
       try {
         return await this.askOnce(path, asked);
       } catch (error) {
         if ((error as Problem).status !== 0) throw error;
-        await this.answersAgain();
       }
     }
   }
 
-  /** Wait until the board answers; whoever waits, it is tried once a second. */
-  private answersAgain(): Promise<void> {
-    this.back ??= (async () => {
-      for (let isThere = false; !isThere;) {
-        await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS));
-        isThere = await fetch("/", { method: "HEAD", signal: AbortSignal.timeout(SILENCE_MS) }).then(() => true, () => false);
+  /**
+   * Wait until a board answers and has proved that it knows the token; whoever waits, it is tried once
+   * a second. When the board has ended, another user's program may listen where it did.
+   */
+  private proved(): Promise<void> {
+    this.proof ??= (async () => {
+      for (;;) {
+        await new Promise((resolve) => setTimeout(resolve, this.wait));
+        this.wait = RECONNECT_MS;
+        const place = await placeProved(this.token);
+        if (place === null) continue;
+        if (place === undefined || place !== (this.place ?? place)) {
+          this.proof = null;
+          throw new Problem(`${UNPROVED}: open the address that nightbus board has printed`, 401);
+        }
+        this.place = place;
+        this.isProved = true;
+        return;
       }
-      this.back = null;
     })();
-    return this.back;
+    return this.proof;
+  }
+
+  private lost(): void {
+    if (!this.isProved) return;
+    this.isProved = false;
+    this.proof = null;
   }
 
   private async askOnce(path: string, asked: Asked = [], more: RequestInit = {}): Promise<Response> {
     const query = new URLSearchParams(asked.map(([name, value]) => [name, String(value)]));
     let answer: Response;
     try {
+      if (!this.isProved) throw new Error(UNPROVED);
       answer = await fetch(`/api/${path}?${query}`, {
         ...more,
         headers: { Authorization: `Bearer ${this.token}`, ...more.headers },
       });
     } catch {
+      if (!more.signal?.aborted) this.lost();
       throw new Problem("the board does not answer; is it still running?", 0);
     }
     if (!answer.ok) {
@@ -211,6 +235,7 @@ export class Server implements Source {
         };
         control.signal.addEventListener("abort", () => stream.abort(), { signal: stream.signal });
         try {
+          await this.proved();
           heard();
           const answer = await this.askOnce("live", asked, { signal: stream.signal });
           if (answer.body) await eachEvent(answer.body, heard, told);
@@ -220,13 +245,43 @@ export class Server implements Source {
         clearTimeout(silence);
         stream.abort();
         if (control.signal.aborted) return;
+        this.lost();
         told(null);
-        await this.answersAgain();
       }
     };
     void follow();
     return () => control.abort();
   }
+}
+
+/**
+ * Where the board listens that proves to know the token: null if none answers, undefined if what answers
+ * does not know it. A browser can check it only for addresses of this machine, and tokens are kept only
+ * for those; others are new at each start.
+ */
+async function placeProved(token: string): Promise<string | null | undefined> {
+  const nonce = hex(crypto.getRandomValues(new Uint8Array(16)));
+  const asked = { signal: AbortSignal.timeout(PROOF_MS) };
+  const answer = await fetch(`/api/proof?nonce=${nonce}`, asked).catch(() => null);
+  if (answer === null) return null;
+  if (!token || !isSecureContext) return "";
+  try {
+    const said = (await answer.json()) as { place: string; proof: string };
+    const of = { name: "HMAC", hash: "SHA-256" };
+    const key = await crypto.subtle.importKey("raw", encoded(token), of, false, ["sign"]);
+    const proof = hex(new Uint8Array(await crypto.subtle.sign(of, key, encoded(`${said.place}\n${nonce}`))));
+    return proof === said.proof ? said.place : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function encoded(text: string): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(text);
+}
+
+function hex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** A picture as an address that holds all of it: an img cannot send the token. */
