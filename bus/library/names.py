@@ -131,4 +131,6 @@ def sort_key(value: Any) -> tuple[int, Any]:
     """
     if value is None or value != value:
         return 2, 0
-    return (0, value) if isinstance(value, int | float) else (1, str(value))
+    if isinstance(value, int | float):
+        return 0, value
+    return 1, ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -52,7 +52,7 @@ def grouped(runs: Runs, name: str) -> tuple[Runs, list[list[RunSummary]]]:
     for run in runs.summaries:
         value = value_of(run, name)
         key = repr(plain(value))
-        groups.setdefault(key, (sort_key(_sortable(value)), []))[1].append(run)
+        groups.setdefault(key, (sort_key(value), []))[1].append(run)
     ordered = [members for _, members in sorted(groups.values(), key=lambda each: each[0])]
     return Runs([run for members in ordered for run in members]), ordered
 
@@ -84,7 +84,3 @@ def _mean(values: list[Any]) -> float | None:
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     ]
     return math.fsum(numbers) / len(numbers) if numbers else None
-
-
-def _sortable(value: Any) -> Any:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else value

@@ -1,7 +1,7 @@
 // Answers from the data that lie in an exported file.
 
 import { band } from "./bands";
-import { inOrder } from "./painting";
+import { inOrder, isMissing } from "./order";
 import {
   type BandsQuestion,
   type Cell,
@@ -71,9 +71,11 @@ export class InFile implements Source {
     let rows = this.rows(question.where);
     if (question.sort) {
       const at = table.columns.indexOf(question.sort);
-      rows = [...rows].sort((one, other) => inOrder(one.cells[at], other.cells[at]));
-    }
-    if (question.isReversed) rows = [...rows].reverse();
+      const has = (row: Row): boolean => !isMissing(row.cells[at]);
+      const sorted = rows.filter(has).reverse().sort((one, other) =>
+        (question.isReversed ? -1 : 1) * inOrder(one.cells[at], other.cells[at]));
+      rows = [...sorted, ...rows.filter((row) => !has(row)).reverse()];
+    } else if (question.isReversed) rows = [...rows].reverse();
     const columns = question.columns.length ? question.columns : this.data.default;
     const numbers = columns.map((name) => table.columns.indexOf(name));
     const groups: TableGroup[] = [];

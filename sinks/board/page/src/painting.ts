@@ -4,11 +4,13 @@ import { useMemo, useRef } from "preact/hooks";
 import { useAsked } from "./asked";
 import { isDark, type Line, line } from "./colours";
 import { cell } from "./format";
+import { inOrder } from "./order";
 import { type Palette, palette } from "./palette";
 import type { Cell, Columns, Source } from "./source";
 import type { State } from "./state";
 
 const REFRESH_MS = 2000;
+export const MOST_DRAWN = 50; // runs, whose curves can still be told apart
 
 export interface Group {
   id: string;
@@ -72,14 +74,6 @@ export function usePainting(columns: Columns | null, state: State, keys: string[
     }
     return { line: ofRun, palette: colours, groups, members, newest: columns?.keys ?? [] };
   }, [columns, state.colour, state.group, keys.join(), dark]);
-}
-
-/** Numbers, then texts, then what is missing: as tables are sorted. */
-export function inOrder(one: Cell | undefined, other: Cell | undefined): number {
-  const rank = (value: Cell | undefined): number => (value == null || value === "NaN" ? 2 : typeof value === "number" ? 0 : 1);
-  if (rank(one) !== rank(other)) return rank(one) - rank(other);
-  if (typeof one === "number" && typeof other === "number") return one - other;
-  return String(one).localeCompare(String(other), "en", { numeric: true });
 }
 
 export function namesOf(state: State): string[] {

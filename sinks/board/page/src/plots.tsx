@@ -150,7 +150,7 @@ export function ParallelCoordinates(props: PlotProps & { filter: (condition: str
           : hasSpans ? `${inside} of ${columns.keys.length} runs are in the marked ranges`
           : "Drag along an axis to mark a range; click a line to open its run."}{" "}
         {hasSpans && <button onClick={() => setSpans({})}>all</button>}{" "}
-        {condition && <button onClick={() => filter(condition)}>only these in the table</button>}
+        {condition && inside > 0 && <button onClick={() => filter(condition)}>only these in the table</button>}
       </p>
     </div>
   );
