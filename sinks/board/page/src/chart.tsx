@@ -154,6 +154,7 @@ export function Chart(props: ChartProps) {
               if (chart.select.width < 4) return;
               const at = (left: number): number => chart.posToVal(left, "x");
               setRange([at(chart.select.left), at(chart.select.left + chart.select.width)]);
+              chart.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
             },
           ],
           setCursor: [(chart) => setUnder(chart.cursor.left != null && chart.cursor.left >= 0

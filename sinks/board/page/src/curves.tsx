@@ -92,7 +92,7 @@ export function Curves({ source, state, change, keys, names, painting, versions,
         ) : null}
       {sections.map(([section, its]) => (
         <Section key={section} name={section} metrics={its} draw={(metric) => (
-          <Chart key={metric} source={source} metric={metric} x={state.x} isLog={state.isLog} smoothing={state.smoothing}
+          <Chart key={`${state.x} ${metric}`} source={source} metric={metric} x={state.x} isLog={state.isLog} smoothing={state.smoothing}
             lines={groups ? ofGroups(groups, versions) : keys.map((key) => (
               { key, name: names[key] ?? key, line: painting.line(key), version: versions[key] ?? "", members: null }
             ))} />

@@ -10,7 +10,7 @@ import { Curves } from "./curves";
 import { type FileData, InFile } from "./file";
 import { InFolder } from "./folder";
 import { Media } from "./media";
-import { namesOf, useColumns, usePainting } from "./painting";
+import { MOST_DRAWN, namesOf, useColumns, usePainting } from "./painting";
 import { Run } from "./run";
 import { Runs } from "./runs";
 import { Server } from "./server";
@@ -18,7 +18,6 @@ import { type Latest, Problem, type Source, type Table, type Told } from "./sour
 import { takeToken, useAddress, type View, VIEWS } from "./state";
 import "./style.css";
 
-const MOST_DRAWN = 50;
 const NEWEST = 5; // runs that are drawn if none are chosen
 
 function Board({ source }: { source: Source }) {

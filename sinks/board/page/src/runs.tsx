@@ -5,7 +5,7 @@ import { useAsked } from "./asked";
 import { cell, number as asNumber } from "./format";
 import { type Layout, layout } from "./groups";
 import { ChoiceOfName, Swatch, useNames } from "./legend";
-import type { Painting } from "./painting";
+import { MOST_DRAWN, type Painting } from "./painting";
 import type { Cell, Latest, Row, Source, Table, TableGroup } from "./source";
 import { Sparkline, useSparks } from "./sparkline";
 import type { State } from "./state";
@@ -13,6 +13,7 @@ import type { State } from "./state";
 const ROW = 30; // pixels, as in the style sheet
 const PART = 100; // rows asked for at once
 const PAUSE_MS = 250; // between letters of a condition
+const TOO_MANY = `at most ${MOST_DRAWN} at once: untick one to draw another`;
 
 interface RunsProps {
   source: Source;
@@ -102,9 +103,12 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
   };
   const choose = (key: string, isChosen: boolean): void =>
     change({ chosen: isChosen ? [...keys, key] : keys.filter((each) => each !== key) });
+  const isFull = keys.length >= MOST_DRAWN;
+  // Where no more can be drawn, a click on a group of which a part is drawn takes that away.
   const chooseGroup = (group: TableGroup, isChosen: boolean): void => {
     const its = painting.members(group.value);
-    change({ chosen: isChosen ? [...new Set([...keys, ...its])] : keys.filter((key) => !its.includes(key)) });
+    const all = isChosen && !isFull ? [...new Set([...keys, ...its])] : keys.filter((key) => !its.includes(key));
+    change({ chosen: all.slice(0, MOST_DRAWN) });
   };
   const toggle = (group: TableGroup): void => {
     const value = JSON.stringify(group.value);
@@ -162,7 +166,7 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
                   return <Head key={`group ${item.group}`} group={group} state={state} columns={columns} hasSpark={spark !== ""}
                     number={number} isClosed={closed.has(JSON.stringify(group.value))} toggle={() => toggle(group)}
                     drawn={painting.members(group.value).filter((key) => keys.includes(key)).length}
-                    choose={(isChosen) => chooseGroup(group, isChosen)} />;
+                    isFull={isFull} choose={(isChosen) => chooseGroup(group, isChosen)} />;
                 }
                 const row = rowAt(item.row);
                 if (!row) return <tr key={number} aria-rowindex={number + 2}><td colSpan={width}>…</td></tr>;
@@ -171,7 +175,8 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
                   <tr key={row.key} aria-rowindex={number + 2} class={row.key === state.open ? "open" : ""}>
                     <td>
                       <label class="choice">
-                        <input type="checkbox" checked={isDrawn} aria-label={`draw ${row.id}`}
+                        <input type="checkbox" checked={isDrawn} aria-label={`draw ${row.id}`} disabled={isFull && !isDrawn}
+                          title={isFull && !isDrawn ? TOO_MANY : ""}
                           onChange={(event) => choose(row.key, event.currentTarget.checked)} />
                         {(isDrawn || painting.palette) && <Swatch line={painting.line(row.key)} />}
                       </label>
@@ -204,7 +209,7 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
       </div>
       <p class="count">
         {table && (found === table.all ? `${found} ${found === 1 ? "run" : "runs"}` : `${found} of ${table.all} runs`)}
-        {table && found > 0 && <>; {keys.length} drawn{" "}
+        {table && found > 0 && <>; {keys.length} drawn{isFull && `, ${TOO_MANY}`}{" "}
           {keys.length > 0 && <button onClick={() => change({ chosen: [] })}>none</button>}</>}
       </p>
     </section>
@@ -220,7 +225,7 @@ function partsOf(plan: Layout, first: number, last: number): number[] {
   return [...(parts.size ? parts : [0])];
 }
 
-function Head({ group, state, columns, hasSpark, number, isClosed, toggle, drawn, choose }: {
+function Head({ group, state, columns, hasSpark, number, isClosed, toggle, drawn, isFull, choose }: {
   group: TableGroup;
   state: State;
   columns: string[];
@@ -229,6 +234,7 @@ function Head({ group, state, columns, hasSpark, number, isClosed, toggle, drawn
   isClosed: boolean;
   toggle: () => void;
   drawn: number;
+  isFull: boolean;
   choose: (isChosen: boolean) => void;
 }) {
   const value = group.value === null ? "none" : cell(group.value, state.group);
@@ -236,7 +242,7 @@ function Head({ group, state, columns, hasSpark, number, isClosed, toggle, drawn
     <tr class="group" aria-rowindex={number + 2}>
       <td>
         <label class="choice">
-          <input type="checkbox" checked={drawn === group.count} aria-label={`draw the runs with ${state.group} ${value}`}
+          <input type="checkbox" checked={drawn === group.count} disabled={isFull && !drawn} title={isFull && !drawn ? TOO_MANY : ""} aria-label={`draw the runs with ${state.group} ${value}`}
             ref={(box) => {
               if (box) box.indeterminate = drawn > 0 && drawn < group.count;
             }} onChange={(event) => choose(event.currentTarget.checked)} />
