@@ -256,6 +256,43 @@ def test_runs_that_nobody_asks_for_give_way(
     assert again.series["val_loss"].values == 400
 
 
+def with_console(root: Path, lines: int) -> RecordedRun:
+    """A run that printed lines of 900 characters."""
+    run, attempt = begun(root, {})
+    put(attempt, "loss", 1.0, 2.0)
+    for number in range(lines):
+        attempt.add(nb.ConsoleLine, "stdout", f"{number:900}", 0)
+    attempt.end()
+    return run
+
+
+def test_what_runs_printed_counts_and_gives_way_before_their_metrics(tmp_path: Path) -> None:
+    runs = [with_console(tmp_path, 200).folder for _ in range(5)]
+    cache = SeriesCache(max_bytes=500_000)
+
+    read = [cache.read_on(run.path.name, run, 60.0)[0] for run in runs]
+
+    assert 180_000 <= read[-1].size_bytes <= 300_000
+    assert cache.size_bytes <= 500_000
+    assert [cache.has(run.path.name) for run in runs] == [True] * 5
+    assert read[-1].keeps_history
+
+
+def test_of_runs_that_are_read_for_small_curves_no_history_is_kept_until_it_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    run = with_console(tmp_path, 200)
+    board = Asked(tmp_path)
+
+    board.said("/api/sparklines", metric="loss", run=run.path.name)
+    size = board.board._cache.size_bytes
+    board.said(f"/api/history/{run.path.name}")
+    console = board.said(f"/api/moment/{run.path.name}", time=1e9)["console"]
+
+    assert size <= 20_000
+    assert console[-1]["text"] == f"{199:900}"
+
+
 def test_what_a_run_records_is_read_on_from_where_it_was(tmp_path: Path) -> None:
     run, attempt = begun(tmp_path, {})
     put(attempt, "loss", 1.0)

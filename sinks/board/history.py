@@ -1,5 +1,6 @@
 """What a run went through besides metrics, media and hooks: kept as its log is read, bounded."""
 
+import sys
 from bisect import bisect_right
 from collections import deque
 from typing import Any
@@ -40,6 +41,13 @@ _HAPPENED = {
     DeadLetter: "dead letter",
     RunEnded: "end",
 }
+_LINE_BYTES, _SAID_BYTES, _CHANGE_BYTES, _VALUE_BYTES, _SPAN_BYTES = (
+    150,
+    500,
+    500,
+    100,
+    150,
+)  # about
 Line = tuple[float, str, str]
 
 
@@ -79,6 +87,24 @@ class History:
         self.lines: deque[Line] = deque(maxlen=MAX_LINES)
         self.has_more_lines = False
         self.samples, self.backlogs = Samples(MAX_SAMPLES), Samples(MAX_SAMPLES)
+        self._text_bytes = 0  # of lines, and of what happened
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that it takes, about."""
+        values = 0
+        if self.samples.kept:
+            values += len(self.samples.kept) * len(self.samples.kept[-1][1])
+        if self.backlogs.kept:
+            lag, waiting = self.backlogs.kept[-1][1]
+            values += len(self.backlogs.kept) * (len(lag) + len(waiting) + 1)
+        changes = sum(len(its) for its in list(self.actors.values()))
+        return (
+            self._text_bytes
+            + values * _VALUE_BYTES
+            + changes * _CHANGE_BYTES
+            + len(self.loops) * _SPAN_BYTES
+        )
 
     def take(self, event: DecodedEvent, time_s: float) -> None:
         """Keep what belongs here.
@@ -90,7 +116,10 @@ class History:
         self.last_s = max(self.last_s, time_s)
         if type(event) is ConsoleLine:
             self.has_more_lines |= len(self.lines) == MAX_LINES
+            if len(self.lines) == MAX_LINES:
+                self._text_bytes -= _line_bytes(self.lines[0])
             self.lines.append((time_s, event.stream, plain(event.text[:MAX_LINE])))
+            self._text_bytes += _line_bytes(self.lines[-1])
         elif type(event) is SystemMetrics:
             self.samples.add((time_s, event.values))
         elif type(event) is ActorBacklogs:
@@ -103,7 +132,10 @@ class History:
             self._take_actor(event, time_s)
         elif (kind := _HAPPENED.get(type(event))) is not None:
             its = self.happened.setdefault(kind, deque(maxlen=MAX_EVENTS))
+            if len(its) == MAX_EVENTS:
+                self._text_bytes -= _said_bytes(its[0][1])
             its.append((time_s, _said(event)))
+            self._text_bytes += _said_bytes(its[-1][1])
             if type(event) in (RunStarted, RunEnded):
                 self.loops.end_all(time_s)
 
@@ -115,6 +147,14 @@ class History:
             its = self.actors[event.source] = []
         if len(its) < MAX_EVENTS:
             its.append((time_s, _actor(event)))
+
+
+def _line_bytes(line: Line) -> int:
+    return sys.getsizeof(line[2]) + _LINE_BYTES
+
+
+def _said_bytes(said: dict[str, Any]) -> int:
+    return sys.getsizeof(said["words"]) + _SAID_BYTES
 
 
 def _actor(event: Any) -> dict[str, Any]:

@@ -74,6 +74,7 @@ class MomentQuestions:
     def _series(self, request: "Request") -> tuple[RunSeries, RunFolder]:
         key = request.path_params["key"]
         folder = open_folder(self._shelf.run(key))
+        self._cache.need_history(key, folder)
         return self._cache.read_on(key, folder, SLICE_S)[0], folder
 
 

@@ -32,6 +32,8 @@ MAX_MARKS = 100  # of a run: the first ones
 MAX_PLACES = 4_096  # of a log
 MAX_MEDIA = 500  # of a run
 MAX_OF_A_NAME = 500  # media; then every so many-th stays
+HISTORY_KEPT_S = 60.0  # after it was last asked for
+_PLACE_BYTES, _MEDIUM_BYTES, _CHECKPOINT_BYTES = 300, 300, 500  # about
 _NARROWEST = 8  # values of a stretch, of which about 4 stay
 _STEP, _EPOCH, _TIME, _VALUE, _NUMBER = range(5)
 _clock = count(1)
@@ -243,8 +245,11 @@ class RunSeries:
 
     Args:
         folder: the run's.
+        keeps_history: keep what else happened.
 
     Attributes:
+        keeps_history: what else happened is kept.
+        history_asked_s: when it was last asked for, on the monotonic clock.
         began_s: when the run began, in seconds since 1970.
         series: by metric, without superseded values; the first MAX_SERIES.
         checkpoints: the last that were saved.
@@ -256,8 +261,10 @@ class RunSeries:
         problem: why it could not be read to its end; empty if it could.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, keeps_history: bool = True) -> None:
         self._folder = folder
+        self.keeps_history = keeps_history
+        self.history_asked_s = -np.inf
         self._lock = threading.Lock()
         self.attempts: list[int] = []
         self._begin()
@@ -282,8 +289,16 @@ class RunSeries:
 
     @property
     def size_bytes(self) -> int:
-        """Memory that its series take."""
-        return sum(series.size_bytes for series in list(self.series.values()))
+        """Memory that it takes, about."""
+        series = sum(series.size_bytes for series in list(self.series.values()))
+        media = sum(len(its.kept) for its in list(self._media.values()))
+        return (
+            series
+            + self.history.size_bytes
+            + media * _MEDIUM_BYTES
+            + len(self._places) * _PLACE_BYTES
+            + len(self.checkpoints) * _CHECKPOINT_BYTES
+        )
 
     def read_on(self, for_s: float) -> bool:
         """Read what the log has more.
@@ -418,7 +433,8 @@ class RunSeries:
             self._note_medium(event, attempt, time_s)
         elif type(event) is Fault:
             self._mark(Mark("fault", event.step, event.epoch, time_s))
-        self.history.take(event, time_s)
+        if self.keeps_history:
+            self.history.take(event, time_s)
 
     def _note_medium(self, event: Media, attempt: int, time_s: float) -> None:
         if (its := self._media.get(event.name)) is None:
@@ -525,6 +541,18 @@ class RunSeries:
         finally:
             self._lock.release()
 
+    def let_history_go(self) -> bool:
+        """Keep no longer what else happened; return whether that was possible."""
+        if not self._lock.acquire(blocking=False):  # it is being read
+            return False
+        try:
+            last_s = self.history.last_s
+            self.history, self.keeps_history = History(), False
+            self.history.last_s = last_s
+            return True
+        finally:
+            self._lock.release()
+
     def close(self) -> None:
         """Close the log."""
         if self._reader is not None:
@@ -534,11 +562,12 @@ class RunSeries:
 class SeriesCache:
     """The metrics of the runs that were asked for last.
 
-    Over the limit, the series that were not asked for the longest are folded; if that is not
-    enough, runs are let go, and read again when they are asked for.
+    Over the limit, histories go that nobody asks for; if that is not enough, the series that were
+    not asked for the longest are folded, and then runs are let go. What is asked for again is read
+    again.
 
     Args:
-        max_bytes: memory that all series together may take.
+        max_bytes: memory that all runs together may take.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
@@ -548,7 +577,7 @@ class SeriesCache:
 
     @property
     def size_bytes(self) -> int:
-        """Memory that all series take."""
+        """Memory that all runs take, about."""
         return sum(run.size_bytes for run in list(self._runs.values()))
 
     def has(self, key: str) -> bool:
@@ -559,18 +588,34 @@ class SeriesCache:
         """
         return key in self._runs
 
-    def read_on(self, key: str, folder: RunFolder, for_s: float) -> tuple[RunSeries, bool]:
+    def need_history(self, key: str, folder: RunFolder) -> None:
+        """Begin to read a run anew if what else happened in it is not kept; keep that for a while.
+
+        Args:
+            key: of the run.
+            folder: the run's.
+        """
+        with self._lock:
+            run = self._runs.get(key)
+            if run is None or not run.keeps_history:
+                run = self._runs[key] = RunSeries(folder)
+            run.history_asked_s = time.monotonic()
+
+    def read_on(
+        self, key: str, folder: RunFolder, for_s: float, keeps_history: bool = True
+    ) -> tuple[RunSeries, bool]:
         """Return a run's metrics, read on, and whether there was something to read.
 
         Args:
             key: of the run.
             folder: the run's.
             for_s: stop reading after so many seconds.
+            keeps_history: of a run that is not here yet, keep also what else happened.
         """
         with self._lock:
             run = self._runs.get(key)
             if run is None:
-                run = self._runs[key] = RunSeries(folder)
+                run = self._runs[key] = RunSeries(folder, keeps_history)
             self._runs.move_to_end(key)
         has_moved = run.read_on(for_s)
         if has_moved:
@@ -582,6 +627,13 @@ class SeriesCache:
         size = self.size_bytes
         if size <= self._max_bytes:
             return
+        lately_s = time.monotonic() - HISTORY_KEPT_S
+        for other, run in self._runs.items():
+            before = run.size_bytes
+            if other != key and run.history_asked_s < lately_s and run.let_history_go():
+                size -= before - run.size_bytes
+            if size <= self._max_bytes:
+                return
         all_series = [
             (series, run)
             for run in self._runs.values()

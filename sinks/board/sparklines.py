@@ -58,7 +58,8 @@ class Sparklines:
         if left_s <= 0:
             return _encoded(False, [], [])
         try:
-            series, _ = self._cache.read_on(place[0], open_folder(run), left_s)
+            folder = open_folder(run)
+            series, _ = self._cache.read_on(place[0], folder, left_s, keeps_history=False)
         except UNREADABLE:  # the page shows elsewhere why
             return _encoded(True, [], [])
         return self._keep(place, version, series)
