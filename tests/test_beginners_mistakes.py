@@ -57,6 +57,8 @@ STEPS: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     "device": (lambda m, b: m(b[0].to("meta")).sum(), "another device than the module"),
     "labels": (lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1] + 7), "a class label"),
     "list": (lambda m, b: m(b), "a batch is what the DataLoader collates"),
+    "loaders": (lambda m, b: m.trainer.train_dataloader.loaders, "are what was given"),
+    "loader of a list": (lambda m, b: m.trainer.train_dataloader[0], "are what was given"),
     "log": (log_of_a_dict, "use log_dict for a dict of them"),
     "batch norm": (
         lambda m, b: nn.BatchNorm1d(4)(b[0][:1]).sum(),

@@ -101,7 +101,8 @@ def test_all_are_kept_with_minus_one(tmp_path: Path) -> None:
 
     assert names(tmp_path / "kept") == ["epoch=0", "epoch=1", "epoch=2"]
     assert callback.best_model_path == str(tmp_path / "kept" / "epoch=0")
-    assert callback.kth_best_model_path == ""
+    assert callback.kth_best_model_path == str(tmp_path / "kept" / "epoch=2")
+    assert callback.kth_value.item() == 3
 
 
 def test_none_is_kept_with_zero(tmp_path: Path) -> None:

@@ -136,6 +136,22 @@ def test_a_run_without_schedulers_is_resumed_too(tmp_path: Path) -> None:
     assert same(resumed, straight)
 
 
+@pytest.mark.parametrize(("interval", "is_said"), [("step", True), ("epoch", False)])
+def test_replacing_a_schedule_of_steps_by_one_of_epochs_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], interval: str, is_said: bool
+) -> None:
+    class Scheduled(Small):
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            schedule = {"scheduler": StepLR(optimizer, 1), "interval": interval}
+            return [optimizer], [schedule]
+
+    callback = StochasticWeightAveraging(0.05, swa_epoch_start=1)
+    trainer(tmp_path, max_epochs=1, callbacks=[callback]).fit(Scheduled(), loader())
+
+    assert ("was scheduled each step" in capsys.readouterr().err) is is_said
+
+
 def test_a_run_that_ends_before_the_first_epoch_is_not_averaged(tmp_path: Path) -> None:
     plain, averaged = Decays(), Decays()
     trainer(tmp_path, max_epochs=2).fit(plain, loader())

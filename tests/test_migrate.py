@@ -8,7 +8,7 @@ import pytest
 
 from nightbus.__main__ import main
 from nightbus.compat.migration.project import migrate
-from nightbus.compat.migration.rewriter import rewrite
+from nightbus.compat.migration.rewriter import AS_GIVEN, rewrite
 
 
 def rewritten(source: str) -> str:
@@ -131,6 +131,21 @@ def test_what_has_no_counterpart_is_listed_with_its_line(use: str, note: str) ->
 
     assert line == 3
     assert note in text
+
+
+@pytest.mark.parametrize(
+    ("use", "is_listed"),
+    [
+        ("self.trainer.val_dataloaders[0].dataset", True),
+        ("trainer.test_dataloaders[0]", True),
+        ("trainer.train_dataloader.loaders", True),
+        ("trainer.train_dataloader.dataset", False),
+        ("self.val_dataloaders[0]", False),
+        ("combined.loaders", False),
+    ],
+)
+def test_loaders_that_are_taken_for_those_of_1_x_are_listed(use: str, is_listed: bool) -> None:
+    assert notes(f"\nx = {use}\n") == ([(2, AS_GIVEN)] if is_listed else [])
 
 
 def test_a_class_that_is_named_in_a_text_becomes_that_of_nightbus() -> None:

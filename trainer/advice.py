@@ -107,6 +107,11 @@ _KNOWN = [
         "next(dataloader_iter) returns the batch, its index and that of its dataloader",
     ),
     _Known(
+        r"object has no attribute 'loaders'|'\w*Loader\w*' object is not subscriptable",
+        "trainer.val_dataloaders, test_dataloaders and train_dataloader are what was given, as in "
+        "Lightning 2: one loader, or the collection of loaders; leave out [0] or .loaders",
+    ),
+    _Known(
         r"Can't pickle|cannot pickle",
         "objects that are sent to workers of a DataLoader must be importable, so not lambdas or "
         "local classes; or give the DataLoader num_workers=0",

@@ -78,7 +78,7 @@ class ModelCheckpoint(Checkpoint):
         best_model_path: the best checkpoint, or without ``monitor`` the newest; empty if none.
         best_model_score: its metric, a tensor of shape (); None if none.
         best_k_models: path -> metric of all checkpoints kept.
-        kth_best_model_path: the worst of them, once there are ``save_top_k``.
+        kth_best_model_path: the worst of them, once there are ``save_top_k``; of all with -1.
         kth_value: its metric.
         current_score: the metric of the checkpoint considered last.
         last_model_path: the link to the newest checkpoint; empty without ``save_last``.
@@ -193,11 +193,12 @@ class ModelCheckpoint(Checkpoint):
     def kth_best_model_path(self) -> str:
         """The worst of the ``save_top_k`` best checkpoints; empty while there are fewer.
 
+        With ``save_top_k=-1`` it is the worst of all.
         What is assigned to it, or to ``kth_value``, holds until the next checkpoint is chosen.
         """
         if self._given_kth_path is not None:
             return self._given_kth_path
-        if self.save_top_k < 1 or len(self.best_k_models) < self.save_top_k:
+        if not self.best_k_models or len(self.best_k_models) < self.save_top_k:
             return ""
         worst = max if self.mode == "min" else min
         return worst(self.best_k_models, key=lambda path: self.best_k_models[path].item())
@@ -217,6 +218,11 @@ class ModelCheckpoint(Checkpoint):
     @kth_value.setter
     def kth_value(self, value: Tensor | float) -> None:
         self._given_kth_value = value if isinstance(value, Tensor) else _tensor(value)
+
+    @property
+    def _next_dropped(self) -> str:
+        """The checkpoint whose place a better one takes; empty if there is room."""
+        return self.kth_best_model_path if self.save_top_k > 0 else ""
 
     @property
     def _worst(self) -> float:
@@ -467,7 +473,7 @@ class ModelCheckpoint(Checkpoint):
         """
         staying = set(self._kept)
         if chosen and self.monitor is not None:
-            staying.discard(self.kth_best_model_path)
+            staying.discard(self._next_dropped)
         elif chosen and self.save_top_k == 1:
             staying.clear()
         return staying if self.save_last else staying | {self._newest}
@@ -491,7 +497,7 @@ class ModelCheckpoint(Checkpoint):
             self._kept = [*self._kept, path] if self.save_top_k == -1 else [path]
             self.best_model_path = path
             return
-        dropped = self.kth_best_model_path
+        dropped = self._next_dropped
         if dropped:
             del self.best_k_models[dropped]
         self.best_k_models[path] = score

@@ -214,6 +214,11 @@ class StochasticWeightAveraging(Callback):
         if self._replaced:
             kinds = ", ".join(type(config.scheduler).__name__ for config in self._replaced)
             _log.info("annealing to swa_lrs replaces the learning-rate schedule", schedulers=kinds)
+            if any(config.interval == "step" for config in self._replaced):
+                _log.warning(
+                    "the learning rate was scheduled each step; with StochasticWeightAveraging it "
+                    "is annealed to swa_lrs each epoch from now on"
+                )
         trainer.optimization.replace_schedulers([LRSchedulerConfig(self._scheduler)])
 
     @property

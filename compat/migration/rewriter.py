@@ -20,6 +20,12 @@ from .lightning_names import COMPAT, DOTTED, LightningName, lightning_name
 
 _LOAD = "load_checkpoint_or_file"  # in place of torch.load: a checkpoint of nightbus is a folder
 
+_EVALUATION_LOADERS = {"val_dataloaders", "test_dataloaders", "predict_dataloaders"}
+AS_GIVEN = (
+    "loaders of a Trainer are what was given, as in Lightning 2: one loader, or the collection of "
+    "loaders; in 1.x they were a list, and those of training in train_dataloader.loaders"
+)
+
 
 class Note(NamedTuple):
     """Something that has no counterpart, and what to do.
@@ -199,6 +205,16 @@ class _Rewriter(cst.CSTTransformer):
         imported = (each.name for each in names if each.source is QualifiedNameSource.IMPORT)
         return next(imported, None)
 
+    # Loaders of a Trainer.
+
+    def visit_Subscript(self, node: cst.Subscript) -> None:
+        if _is_of_trainer(node.value, _EVALUATION_LOADERS):
+            self._note(node, AS_GIVEN)
+
+    def visit_Attribute(self, node: cst.Attribute) -> None:
+        if node.attr.value == "loaders" and _is_of_trainer(node.value, {"train_dataloader"}):
+            self._note(node, AS_GIVEN)
+
     # Arguments.
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> Any:
@@ -312,6 +328,12 @@ def _last_comma(comma: Any, of_statement: Any) -> Any:
     if not is_lines or not isinstance(new, cst.ParenthesizedWhitespace):
         return of_statement
     return of_statement.with_changes(whitespace_after=new.with_changes(first_line=old.first_line))
+
+
+def _is_of_trainer(node: cst.CSTNode, names: Collection[str]) -> bool:
+    """Whether this is ``trainer.<name>`` or ends so."""
+    *owners, name = (get_full_name_for_node(node) or "").split(".")
+    return name in names and owners[-1:] == ["trainer"]
 
 
 def _dotted(path: str) -> Any:

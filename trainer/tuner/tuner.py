@@ -205,6 +205,7 @@ class Tuner:
             The number of samples, if it is known, or else a very large number; None if a batch
             does not fit into memory.
         """
+        _log.info("trying a batch size", name=name, value=size)
         set_attribute(name, size, model, data.module_of_data)
         limits = {f"limit_{stage}_batches": steps for stage in ("val", "test", "predict")}
         trial = trial_of(self._trainer, [], max_steps=steps, **limits)
