@@ -104,6 +104,21 @@ def test_a_loop_gets_the_indices_of_batch_and_dataloader(
     assert [(idx, loader_idx) for _, idx, loader_idx in combined] == indices
 
 
+def test_loaders_begin_with_the_loop_not_with_its_first_batch() -> None:
+    begun: list[str] = []
+
+    class Told:
+        def __iter__(self) -> Iterator[int]:
+            begun.append("loader")
+            return iter([0])
+
+    batches = iter(nb.CombinedLoader([Told()]))
+    begun.append("loop")
+
+    assert next(batches) == ([0], 0, 0)
+    assert begun == ["loader", "loop"]
+
+
 def test_a_list_of_numbers_is_a_loader() -> None:
     combined = nb.CombinedLoader({"a": [0, 1, 2], "b": (3, 4), "c": [[5], [6, 7]]}, "min_size")
 

@@ -63,13 +63,7 @@ class CombinedLoader:
         return sum(known) if self.mode == "sequential" else max(known)
 
     def __iter__(self) -> Iterator[tuple[Any, int, int]]:
-        reader = CombinedReader(self)
-        batch_idx = loader_idx = 0
-        for batch in reader:
-            if reader.loader_idx != loader_idx:
-                batch_idx, loader_idx = 0, reader.loader_idx
-            yield batch, batch_idx, loader_idx
-            batch_idx += 1
+        return _with_indices(CombinedReader(self))  # whose workers begin at once
 
 
 class CombinedReader:
@@ -180,6 +174,15 @@ class CombinedReader:
             "ended": list(self._ended),
             "key": self._key,
         }
+
+
+def _with_indices(reader: CombinedReader) -> Iterator[tuple[Any, int, int]]:
+    batch_idx = loader_idx = 0
+    for batch in reader:
+        if reader.loader_idx != loader_idx:
+            batch_idx, loader_idx = 0, reader.loader_idx
+        yield batch, batch_idx, loader_idx
+        batch_idx += 1
 
 
 def read(
