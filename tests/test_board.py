@@ -5,8 +5,10 @@ import math
 import os
 import re
 import sys
+import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from recorded_runs import RecordedRun
 
 import nightbus as nb
 from nightbus.__main__ import main
-from nightbus.sinks.board import series_cache
+from nightbus.sinks.board import compared, series_cache
 from nightbus.sinks.board.address import listening
 from nightbus.sinks.board.export import exported
 from nightbus.sinks.board.page_files import page_files
@@ -337,6 +339,37 @@ async def test_a_page_is_told_of_new_values_of_a_run_and_of_its_end(tmp_path: Pa
                     attempt.end()
                     assert await _next_of(lines, key) == [2, "completed"]
             stop.set()
+
+
+async def test_a_board_that_is_stopped_does_not_wait_for_a_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [recorded(tmp_path, 0.1, 1.0).path.name for _ in range(2)]
+    compares, goes_on, stop = threading.Event(), threading.Event(), trio.Event()
+
+    def compared_for_long(*_: object) -> dict[str, Any]:
+        compares.set()
+        goes_on.wait()
+        return {}
+
+    monkeypatch.setattr(compared, "_first_difference", compared_for_long)
+    query = urlencode({"run": keys}, doseq=True)
+    with listening("127.0.0.1", 0) as listener, trio.fail_after(60):
+        port = listener.getsockname()[1]
+        try:
+            async with trio.open_nursery() as nursery:
+                files = (Shelf(tmp_path), PAGE, listener, "127.0.0.1", TOKEN, stop.wait)
+                await nursery.start(serve, *files)
+                async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                    await stream.send_all(
+                        f"GET /api/first-difference?{query} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+                        f"Authorization: Bearer {TOKEN}\r\n\r\n".encode()
+                    )
+                    await trio.to_thread.run_sync(compares.wait, 60.0)
+                    stop.set()
+            assert not goes_on.is_set()
+        finally:
+            goes_on.set()
 
 
 class Lines:

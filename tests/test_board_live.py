@@ -7,8 +7,9 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
-from board_asked import PAGE, begun, put
+from board_asked import PAGE, begun, put, recorded
 
 from nightbus.sinks.board.app import BoardApp
 from nightbus.sinks.board.live import Live
@@ -87,3 +88,17 @@ async def test_a_page_that_goes_while_it_is_told_something_is_followed_no_longer
         nursery.start_soon(board.starlette, scope, trio.sleep_forever, send)
 
     gc.collect()  # what was not closed is complained of here
+
+
+def test_a_table_with_values_that_are_no_number_changes_only_when_a_run_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nightbus.sinks.board.shelf._KEPT_S", 0.0)
+    monkeypatch.setattr("nightbus.sinks.board.shelf._COSTS", 0)
+    recorded(tmp_path, 0.1, 1.0, float("nan"))
+    shelf = Shelf(tmp_path)
+    first = shelf.table().number
+
+    assert [shelf.table().number for _ in range(3)] == [first] * 3
+    recorded(tmp_path, 0.2, float("nan"))
+    assert shelf.table().number == first + 1

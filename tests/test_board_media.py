@@ -146,6 +146,21 @@ def test_what_cannot_be_read_says_so(tmp_path: Path, kind: str, data: bytes) -> 
     assert (answer.status_code, answer.headers["content-type"]) == (409, "application/json")
 
 
+@pytest.mark.parametrize("depth", [100, 900, 100_000])
+def test_of_a_table_of_lists_in_lists_only_the_outer_ones_are_shown(
+    tmp_path: Path, depth: int
+) -> None:
+    data = b'{"columns": ["a"], "rows": [[' + b"[" * depth + b"]" * depth + b"]]}"
+    run = with_media(tmp_path, ("deep", "table", data))
+    can_be_read = depth < 100_000
+
+    answer = one(Asked(tmp_path), run)
+
+    assert answer.status_code == (200 if can_be_read else 409)
+    assert ("..." if can_be_read else "cannot be read") in answer.text
+    assert run.path.name.encode() in exported(Shelf(tmp_path), PAGE)
+
+
 def test_histograms_are_answered_over_steps_evenly_many(tmp_path: Path) -> None:
     run = with_media(tmp_path, *(("w", "histogram", a_histogram(n, 1)) for n in range(9)))
 

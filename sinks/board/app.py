@@ -89,7 +89,7 @@ class BoardApp:
         }
         moments = MomentQuestions(shelf, self._cache)
         routes |= {"/api/history/{key}": moments.history, "/api/moment/{key}": moments.moment}
-        first = self._answering(compared.first_difference, limiter=trio.CapacityLimiter(1))
+        first = self._answering(compared.first_difference, comparing=trio.CapacityLimiter(1))
         numbers = {"/api/curves": self.numbers.curves, "/api/bands": self.numbers.bands}
         self.starlette = Starlette(
             routes=[
@@ -103,14 +103,24 @@ class BoardApp:
         )
 
     def _answering(
-        self, ask: Question, media_type: str = JSON, limiter: trio.CapacityLimiter | None = None
+        self, ask: Question, media_type: str = JSON, comparing: trio.CapacityLimiter | None = None
     ) -> Ask:
-        """Return a route that answers in a thread, and says what is wrong with a question."""
+        """Return a route that answers in a thread, and says what is wrong with a question.
+
+        Args:
+            ask: the question.
+            media_type: of the answer.
+            comparing: for what takes long and only reads, so that a board that ends does not wait.
+        """
 
         async def answer(request: Request) -> Response:
             try:
-                threads = limiter or self._limiter
-                found = await trio.to_thread.run_sync(ask, request, limiter=threads)
+                found = await trio.to_thread.run_sync(
+                    ask,
+                    request,
+                    limiter=comparing or self._limiter,
+                    abandon_on_cancel=comparing is not None,
+                )
             except (NightbusError, OSError) as error:
                 return _problem(_status_of(error), error)
             if isinstance(found, Response):

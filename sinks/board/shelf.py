@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from ...bus.errors import NightbusError
 from ...bus.library.table import Runs, runs
 from ...bus.runs.run_folder import RUN_ID
@@ -16,6 +18,9 @@ from ...bus.runs.run_summary import RunSummary
 _KEPT_S = 1.0
 _SOON_S = 0.1
 _COSTS = 20  # a table is kept this many times as long as it takes to read
+
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class UnknownRunError(NightbusError):
@@ -95,7 +100,7 @@ class Shelf:
         found = self._chosen()
         now_s = time.monotonic()
         self._read_again_s = now_s + max(_KEPT_S, _COSTS * (now_s - began_s))
-        if self._table.number == 0 or found.summaries != self._table.runs.summaries:
+        if self._table.number == 0 or not _are_same(found.summaries, self._table.runs.summaries):
             by_key = {key_of(run): run for run in found.summaries}
             self._table = Table(self._table.number + 1, found, by_key)
 
@@ -123,6 +128,18 @@ class Shelf:
         if (found := self.table().by_key.get(key)) is None:
             raise UnknownRunError(f"there is no run {key[:80]!r} in {self.root}")
         return found
+
+
+def _are_same(runs: Sequence[RunSummary], others: Sequence[RunSummary]) -> bool:
+    return len(runs) == len(others) and all(
+        # Encoded where they differ, since NaN differs from itself.
+        run == other or (run.path == other.path and _encoded(run) == _encoded(other))
+        for run, other in zip(runs, others, strict=True)
+    )
+
+
+def _encoded(run: RunSummary) -> bytes:
+    return _encode(msgspec.structs.replace(run, path=""))  # which may be no text
 
 
 def key_of(run: RunSummary) -> str:
