@@ -152,6 +152,23 @@ def test_replacing_a_schedule_of_steps_by_one_of_epochs_is_said(
     assert ("was scheduled each step" in capsys.readouterr().err) is is_said
 
 
+def test_parameter_groups_have_the_rate_that_is_annealed_to_as_their_initial_one(
+    tmp_path: Path,
+) -> None:
+    class Groups(Small):
+        def configure_optimizers(self) -> Any:
+            first, *others = self.net.parameters()
+            groups = [{"params": [first], "lr": 0.1}, {"params": others, "lr": 0.2}]
+            return torch.optim.SGD(groups)
+
+    module = Groups()
+    callback = StochasticWeightAveraging([0.03, 0.04], swa_epoch_start=1)
+    run = trainer(tmp_path, max_epochs=1, callbacks=[callback])
+    run.fit(module, loader())
+
+    assert [group["initial_lr"] for group in run.optimizers[0].param_groups] == [0.03, 0.04]
+
+
 def test_a_run_that_ends_before_the_first_epoch_is_not_averaged(tmp_path: Path) -> None:
     plain, averaged = Decays(), Decays()
     trainer(tmp_path, max_epochs=2).fit(plain, loader())

@@ -201,6 +201,8 @@ class StochasticWeightAveraging(Callback):
             anneal_epochs=self._annealing_epochs,
             anneal_strategy=self._annealing_strategy,
         )
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["swa_lr"]  # as a schedule that begins anew would find it
         if loaded is not None:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
