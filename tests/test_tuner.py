@@ -254,6 +254,18 @@ def test_the_trainer_has_loaders_of_the_size_that_leaves_a_margin(tmp_path: Path
     assert set(module.tried) == {2, 4}
 
 
+def test_making_loaders_that_leave_a_margin_draws_no_random_numbers(tmp_path: Path) -> None:
+    class Draws(Tuned):
+        def train_dataloader(self) -> Any:
+            torch.rand(1)
+            return super().train_dataloader()
+
+    module, before = Draws(), torch.get_rng_state()
+    nb.Tuner(trainer(tmp_path)).scale_batch_size(module, mode="binsearch", max_trials=2)
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize("tunes", ["scale_batch_size", "lr_find"])
 def test_the_trainer_has_the_datamodule_that_was_tried(tmp_path: Path, tunes: str) -> None:
     data, run = Data(), trainer(tmp_path)

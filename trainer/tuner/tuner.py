@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, Literal
 
 from ...actors.arguments import check_at_least, check_choice
+from ...actors.data.rng import undrawn
 from ...actors.loaders import Loaders
 from ...actors.module import LightningModule
 from ...bus.errors import MissingAttributeError, UsageError
@@ -174,7 +175,8 @@ class Tuner:
         set_attribute(batch_arg_name, size, *owners)
         for last, loaders in tried.items():
             if size != last:
-                loaders.request_again()
+                with undrawn():
+                    loaders.request_again()
             self._show(loaders, data.module_of_data)
         _log.info("the batch size was found", name=batch_arg_name, value=size)
         return size
