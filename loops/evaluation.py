@@ -3,7 +3,7 @@
 from contextlib import nullcontext
 from typing import Any, ClassVar, Literal
 
-from ..actors.data.position import begin_pass
+from ..actors.data.combined_loader import pass_over
 from ..actors.metrics.log_entry import ALL_LOADERS
 from ..actors.metrics.results import EvalResult, Result
 from ..actors.optimization.progress import Progress
@@ -28,7 +28,7 @@ class EvaluationEpochLoop(DataloaderLoop):
     ) -> None:
         self._loader = loader
         self.outputs = [] if keep_outputs else None
-        self.begin(begin_pass(loader), limit, dataloader_idx, kind)
+        self.begin(pass_over(loader), limit, dataloader_idx, kind)
 
     def take(self, output: Any) -> None:
         if output is None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch.utils.data import SequentialSampler
 
+from ..actors.data.combined_loader import CombinedLoader, pass_over
 from ..actors.data.loader_workers import owned
 from ..actors.data.shard_sampler import ShardSampler
 from ..actors.optimization.progress import Progress
@@ -32,7 +33,9 @@ class PredictionEpochLoop(DataloaderLoop):
 
     def on_run_start(self, loader: Any, limit: int | None, dataloader_idx: int, keep: bool) -> None:
         self._predictions, self._keep = [], keep
-        self.begin(owned(iter(loader)), limit, dataloader_idx, "predict")
+        is_combined = isinstance(loader, CombinedLoader)
+        batches = pass_over(loader) if is_combined else owned(iter(loader))
+        self.begin(batches, limit, dataloader_idx, "predict")
 
     def take(self, output: Any) -> None:
         if self._keep:

@@ -173,3 +173,31 @@ def test_a_named_tuple_of_loaders_gives_named_tuples() -> None:
 
     assert pairs == [Pair(a=1, b=3)]
     assert isinstance(pairs[0], Pair)
+
+
+@pytest.mark.parametrize("function", ["validate", "test", "predict"])
+def test_steps_of_other_stages_get_the_batches_of_loaders_that_are_read_together(
+    tmp_path: Path, function: str
+) -> None:
+    got: list[Any] = []
+
+    class Takes(Small):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            got.append(batch)
+
+        test_step = predict_step = validation_step  # type: ignore[assignment]
+
+    loaders = nb.CombinedLoader({"a": loader(12), "b": loader(8)}, "min_size")
+    getattr(trainer(tmp_path), function)(Takes(), loaders)
+
+    assert [sorted(batch) for batch in got] == [["a", "b"], ["a", "b"]]
+
+
+def test_one_within_another_gives_its_batches_alone() -> None:
+    inner = nb.CombinedLoader([Endless(2), Endless(2)], "min_size")
+    outer = nb.CombinedLoader({"inner": inner, "plain": Endless(2)}, "min_size")
+
+    assert [batch for batch, _, _ in outer] == [
+        {"inner": [0, 0], "plain": 0},
+        {"inner": [1, 1], "plain": 1},
+    ]

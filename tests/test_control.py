@@ -601,7 +601,7 @@ def test_a_silent_visitor_does_not_keep_the_run_from_ending(
 
 def test_nothing_is_left_behind_at_the_end(stopped: Stopped) -> None:
     left = sorted(path.name for path in stopped.run.path.iterdir())
-    assert left == ["attempt-000", "checkpoints", "run.json"]
+    assert left == ["attempt-000", "checkpoints", "run.json", "summary.msgpack"]
 
 
 def test_the_next_attempt_replaces_the_socket_of_a_killed_run(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..actors.arguments import as_plain
-from ..actors.hyperparameter_values import without_omegaconf
+from ..actors.hyperparameter_values import items_of, without_omegaconf
 from ..actors.hyperparameters import HyperparametersMixin, hyperparameters_of
 from ..actors.process.code_state import code_diff
 from ..actors.process.environment import code_folder, environment, loaded_versions
@@ -352,7 +352,10 @@ def _say_changed_values(owner: HyperparametersMixin | None) -> None:
     """
     if owner is None or "_hparams_initial" not in vars(owner):
         return
-    now, before = as_plain(owner.hparams), as_plain(owner.hparams_initial)
+    now, before = (
+        as_plain(without_omegaconf(items_of(given) or {}))
+        for given in (owner.hparams, owner.hparams_initial)
+    )
     changed = sorted(str(name) for name in now.keys() & before if now[name] != before[name])
     if changed:
         notify_once(

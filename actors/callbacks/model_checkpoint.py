@@ -409,9 +409,7 @@ class ModelCheckpoint(Checkpoint):
             return
         self._warn_unknown_names(candidates)
         before = {*self._kept, self._newest}
-        start = "" if trainer.ckpt_path is None else os.path.abspath(trainer.ckpt_path)
-        goes = before - self._staying(chosen) - {start}
-        leaving = {path for path in goes if _is_own(path)}
+        leaving = {path for path in before - self._staying(chosen) if _is_own(path)}
         path = str(self._free_name(candidates, leaving))
         link = str(self._last_link(candidates)) if self.save_last else ""
         path, link = trainer.agreed("the name of a checkpoint", [path, link])
@@ -422,7 +420,8 @@ class ModelCheckpoint(Checkpoint):
         if link:
             self._newest, self.last_model_path = path, link
         self._saved_step = step
-        dropped = before - {*self._kept, self._newest, path, start, ""}
+        start = "" if trainer.ckpt_path is None else os.path.abspath(trainer.ckpt_path)
+        dropped = before - {*self._kept, self._newest, path, start, ""}  # the start may be replaced
 
         def tidy_up() -> None:
             """Remove checkpoints no longer kept, once the new one is complete."""

@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from ...bus.errors import ArgumentTypeError, CheckpointError, UsageError
 from ..arguments import described
-from .position import DataReader
+from .position import DataReader, begin_pass
 from .worker_seeds import PassKey
 
 CombineMode = Literal["max_size_cycle", "min_size", "max_size", "sequential"]
@@ -102,7 +102,7 @@ class CombinedReader:
         self._readers = [
             None
             if in_turn and reader_state is None and (state is not None or idx > 0)
-            else DataReader(loader, reader_state, _key_of(idx, self._key))
+            else _reader(loader, reader_state, _key_of(idx, self._key))
             for idx, (loader, reader_state) in enumerate(zip(loaders, states, strict=True))
         ]
 
@@ -125,7 +125,7 @@ class CombinedReader:
             reader = self._readers[number]
             if reader is None:
                 key = _key_of(number, self._key)
-                reader = self._readers[number] = DataReader(loader, key=key)
+                reader = self._readers[number] = _reader(loader, None, key)
             batch = next(reader, _ENDED)
             if batch is not _ENDED:
                 self.loader_idx = number
@@ -149,7 +149,7 @@ class CombinedReader:
         if mode != "max_size_cycle" or all(self._ended):
             return None
         key = None if reader.key is None else (*reader.key[:-1], reader.key[-1] + 1)
-        reader = self._readers[number] = DataReader(self._combined.flat[number], key=key)
+        reader = self._readers[number] = _reader(self._combined.flat[number], None, key)
         batch = next(reader, _ENDED)
         if batch is _ENDED:
             raise UsageError(
@@ -174,6 +174,22 @@ class CombinedReader:
             "ended": list(self._ended),
             "key": self._key,
         }
+
+
+class _Batches:
+    """The batches of a CombinedLoader, alone."""
+
+    def __init__(self, combined: CombinedLoader) -> None:
+        self._combined = combined
+
+    def __iter__(self) -> CombinedReader:
+        return CombinedReader(self._combined)
+
+
+def _reader(loader: Any, state: Mapping[str, Any] | None, key: PassKey | None) -> DataReader:
+    """Return a reader of one of the loaders, which may be a CombinedLoader itself."""
+    own = _Batches(loader) if isinstance(loader, CombinedLoader) else loader
+    return DataReader(own, state, key)
 
 
 def _with_indices(reader: CombinedReader) -> Iterator[tuple[Any, int, int]]:
@@ -201,6 +217,15 @@ def read(
     if isinstance(loader, CombinedLoader):
         return CombinedReader(loader, state, key)
     return DataReader(loader, state, _key_of(0, key))
+
+
+def pass_over(loader: Any) -> Iterator[Any]:
+    """Return an iterator over the batches of a loader, for a pass that is not continued.
+
+    Args:
+        loader: a loader, or a CombinedLoader, of which a loop would get indices, too.
+    """
+    return CombinedReader(loader) if isinstance(loader, CombinedLoader) else begin_pass(loader)
 
 
 def _key_of(number: int, key: PassKey | None) -> PassKey | None:

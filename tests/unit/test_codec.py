@@ -59,6 +59,7 @@ def events_of(kind: type[Event], seq: st.SearchStrategy[int] = integers) -> st.S
         int: integers,
         float: floats,
         str: texts,
+        dict[str, int]: st.dictionaries(texts, integers, max_size=3),
     }
     fields = msgspec.structs.fields(kind)
     if kind is Media:
