@@ -22,7 +22,7 @@ from nightbus.sinks.board.shelf import Shelf
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 
-WAIT_MS = 60_000
+WAIT_MS = 180_000
 OPTIMIZERS, RATES = ("SGD", "Adam"), (0.1, 0.01, 0.001)
 
 
