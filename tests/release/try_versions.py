@@ -38,11 +38,13 @@ def lowest() -> dict[str, str]:
 
 def constraints(which: str, keep: list[str]) -> list[str]:
     """Return the lines of a constraints file."""
-    pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {line.partition("==")[0].strip(): line for line in lines if "==" in line}
     required = lowest()
-    free = [name for name in required if name not in keep]
-    kept = [line for line in pinned if line.partition("==")[0].strip() not in free]
-    return kept + ([f"{name}=={required[name]}" for name in free] if which == "oldest" else [])
+    if which == "oldest":  # of the others, those that go with these
+        kept = [line for name, line in pinned.items() if name in keep]
+        return kept + [f"{name}=={required[name]}" for name in required if name not in keep]
+    return [line for name, line in pinned.items() if name in keep or name not in required]
 
 
 def main(arguments: list[str]) -> int:
@@ -60,7 +62,8 @@ def main(arguments: list[str]) -> int:
         file.write_text("\n".join(constraints(options.versions, keep)) + "\n", encoding="utf-8")
         subprocess.run([options.python, "-m", "venv", str(Path(name, "venv"))], check=True)
         pip = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-        subprocess.run([*pip, "setuptools"], check=True)
+        # What a new environment has may be too old to read pyproject.toml.
+        subprocess.run([*pip, "--upgrade", "-c", str(file), "setuptools"], check=True)
         checkout = ["--no-build-isolation", "-e", f"{ROOT}[test]"]
         subprocess.run([*pip, "--upgrade", "-c", str(file), *checkout], check=True)
         listed = ["-m", "pip", "list", "--format=freeze", "--disable-pip-version-check"]
