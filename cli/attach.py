@@ -67,5 +67,5 @@ def _attach(options: argparse.Namespace) -> int:
     print_missing(replayed.missing)
     if not replayed.unclean:
         return LOSSY if replayed.missing else OK
-    print_note(f"the run was cut off, this is what it had recorded: {replayed.unclean}")
+    print_note(f"the recording ends early, this is what there is of it: {replayed.unclean}")
     return LOSSY

@@ -220,7 +220,7 @@ def _replay_into(
     if goes_on:
         print_note("the run goes on: this is what it had recorded so far")
     else:
-        print_note(f"the run was cut off, this is what it had recorded: {replayed.unclean}")
+        print_note(f"the recording ends early, this is what there is of it: {replayed.unclean}")
     return LOSSY
 
 

@@ -291,7 +291,7 @@ def _print_actors(report: "RunReport", console: "Console") -> None:
 
 def _print_lagging(report: "RunReport", console: "Console") -> None:
     """Print which sinks have not received everything, and how to deliver the rest."""
-    if not report.attempts or report.attempts[-1].how == "still running":
+    if not report.attempts or report.attempts[-1].how == "running":
         return
     late = [cursor for cursor in report.cursors if cursor.lag]
     if not late:

@@ -406,7 +406,7 @@ def test_attach_of_a_run_that_is_killed_delivers_what_it_had_recorded(tmp_path: 
     recorded.abandon()
 
     code, _, err = attached.end()
-    assert (code, "the run was cut off" in err) == (3, True)
+    assert (code, "the recording ends early" in err) == (3, True)
     assert lines_of(tmp_path / "out" / "metrics.jsonl") == 7
 
 

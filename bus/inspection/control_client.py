@@ -111,6 +111,6 @@ def _why_nobody_listens(run: RunFolder) -> str:
     if not report.attempts:
         return f"{run.path} is not running: nothing was recorded"
     last = report.attempts[-1]
-    if last.how == "cut off":
+    if last.how == "killed":
         return f"{run.path} is not running: the process of attempt {last.attempt} is gone"
     return f"{run.path} is not running: attempt {last.attempt} has ended ({last.how})"

@@ -15,6 +15,7 @@ from ..errors import LogFormatError, NewerFormatError, RunFolderError
 from ..events import (
     ActorTotals,
     DeadLetter,
+    Ending,
     Event,
     Fault,
     Gap,
@@ -33,15 +34,14 @@ from ..runs.flight_file import left_behind
 from ..runs.lineage import consistent_logs
 from ..runs.marks import read_marks
 from ..runs.run_folder import RunFolder
+from ..runs.run_summary import KILLED, RUNNING
 from .rank_facts import RanksReport, ranks_report
 
 MAX_LISTED = 20
 MAX_ACTORS_LISTED = 100
 MAX_MISSING_LISTED = 1_000
 
-HowEnded = Literal[
-    "completed", "stopped", "interrupted", "preempted", "failed", "still running", "cut off"
-]
+HowEnded = Ending | Literal["running", "killed"]
 
 
 class MetricReport(msgspec.Struct, frozen=True):
@@ -171,7 +171,7 @@ class AttemptReport(msgspec.Struct, frozen=True):
         fn: fit, validate, test or predict; empty when the log does not say.
         started_ns: wall clock, ns since 1970; None when the log does not say.
         duration_s: from the first event to the last.
-        how: how it ended; ``still running``; or ``cut off``, if its process recorded no end.
+        how: how it ended; ``running``; or ``killed``, if its process recorded no end.
         reason: one line for people.
         log_end: where the log ends, unless its writer closed it.
         epochs, steps: completed at the end, including those of the attempt that it resumed.
@@ -278,7 +278,7 @@ def summarise(run: RunFolder, rank: int = 0, all_attempts: bool = False) -> RunR
     for attempt in run.attempts():
         if rank and rank not in run.ranks(attempt):
             continue
-        # Asked before its log is read, so that a run that ends meanwhile is not called cut off.
+        # Asked before its log is read, so that a run that ends meanwhile is not called killed.
         is_written = run.is_being_written(attempt)
         log = _AttemptLog(run.store(attempt, rank), attempt, listed)
         log.read()
@@ -500,9 +500,9 @@ def _attempt_report(
     if ended is not None:
         how, reason = ended.how, ended.reason
     elif is_written:
-        how, reason = "still running", ""
+        how, reason = RUNNING, ""
     else:
-        how, reason = "cut off", ends_because
+        how, reason = KILLED, ends_because
     fork = started.fork if started else None
     events = dict(summary.events)
     hooks = sum(hook.count for hook in summary.hooks.values())
@@ -513,7 +513,7 @@ def _attempt_report(
         duration_s=(summary.last_time_ns - summary.first_time_ns) / 1e9,
         how=how,
         reason=reason,
-        log_end=None if how == "still running" else _log_end_report(end),
+        log_end=None if how == RUNNING else _log_end_report(end),
         epochs=summary.epoch,
         steps=summary.step,
         events={"Hook": hooks, **events} if hooks else events,

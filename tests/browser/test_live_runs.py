@@ -70,7 +70,7 @@ def test_a_run_that_is_killed_is_shown_as_dead_and_as_one_when_it_is_resumed(
             attempts = page.locator("details.part", has_text="attempts")
             expect(attempts.locator("tbody tr")).to_have_count(2)
             first, second = attempts.locator("tbody tr").all_inner_texts()
-            assert "cut off" in first
+            assert "killed" in first
             assert "running" in second
 
 

@@ -203,7 +203,7 @@ def test_attempts_stand_apart_and_their_metrics_together(run: nb.RunFolder) -> N
 
     report = summarise(run)
 
-    assert [attempt.how for attempt in report.attempts] == ["cut off", "completed"]
+    assert [attempt.how for attempt in report.attempts] == ["killed", "completed"]
     assert [attempt.events["Put"] for attempt in report.attempts] == [2, 3]
     loss = report.metrics["loss"]
     assert (loss.count, loss.last, loss.low, loss.high) == (5, 6.0, 1.0, 6.0)
@@ -297,7 +297,7 @@ def test_a_run_that_is_being_written_is_still_running(run: nb.RunFolder) -> None
 
     found = the_attempt(summarise(run))
 
-    assert (found.how, found.log_end) == ("still running", None)
+    assert (found.how, found.log_end) == ("running", None)
     attempt.end()
 
 
@@ -311,7 +311,7 @@ def test_a_run_whose_process_is_gone_was_cut_off_where_its_last_frame_ends(
     report = summarise(run)
 
     found = the_attempt(report)
-    assert found.how == "cut off"
+    assert found.how == "killed"
     assert found.log_end is not None
     assert (found.log_end.segment, found.log_end.offset) == attempt.writer.committed
     assert report.metrics["loss"].count == 2
@@ -348,7 +348,7 @@ def test_a_last_segment_of_zeroes_as_after_a_power_cut_hides_nothing_before_it(
     report = summarise(run)
 
     found = the_attempt(report)
-    assert found.how == "cut off"
+    assert found.how == "killed"
     assert found.log_end is not None
     assert found.log_end.segment == 2
     assert report.metrics["loss"].count == found.events["Put"] > 10

@@ -193,7 +193,7 @@ function Attempts({ about }: { about: RunAbout }) {
     <Part name="attempts" count={about.attempts.length}>
       <Lines head={["attempt", "does", "started", "took", "ended", "epochs", "steps", "events", "ranks", "resumed from"]}
         lines={about.attempts.map((each) => [number(each.attempt), each.fn, moment(each.started_s ?? 0),
-          duration(each.duration_s), <span title={each.reason}>{each.how}</span>, cell(each.epochs),
+          duration(each.duration_s), <span title={each.reason}><Ending how={each.how} /></span>, cell(each.epochs),
           cell(each.steps), cell(each.events), cell(each.ranks), each.resumed_from])} />
       {about.attempts.flatMap((each) => each.damage).map((damage) => <p key={damage} class="wrong">{damage}</p>)}
     </Part>
