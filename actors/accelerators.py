@@ -1,8 +1,21 @@
 """What ``Trainer(accelerator=...)`` takes, and ``trainer.accelerator`` is."""
 
-from typing import ClassVar
+import importlib
+from typing import Any, ClassVar
 
 import torch
+
+from ..bus.errors import MissingPackageError
+
+_CUDA_STATS = (
+    "allocated_bytes.all.current",
+    "allocated_bytes.all.peak",
+    "reserved_bytes.all.current",
+    "reserved_bytes.all.peak",
+    "active_bytes.all.current",
+    "num_alloc_retries",
+    "num_ooms",
+)
 
 
 class Accelerator:
@@ -47,11 +60,35 @@ class Accelerator:
         """Return how many such devices ``devices=-1`` means."""
         return int(cls.is_available())
 
+    def get_device_stats(self, device: Any = None) -> dict[str, float]:
+        """Return what DeviceStatsMonitor records of such a device.
+
+        Args:
+            device: the device, or its number; None for the current one.
+        """
+        return {}
+
 
 class CPUAccelerator(Accelerator):
     """The CPU."""
 
     argument = "cpu"
+
+    def get_device_stats(self, device: Any = None) -> dict[str, float]:
+        """Return the load of all cores since the last call, and of the memory, in percent.
+
+        Raises:
+            MissingPackageError: psutil is not installed.
+        """
+        try:
+            psutil: Any = importlib.import_module("psutil")
+        except ImportError:
+            raise MissingPackageError("DeviceStatsMonitor", "psutil", "device") from None
+        return {
+            "cpu_percent": psutil.cpu_percent(),
+            "cpu_vm_percent": psutil.virtual_memory().percent,
+            "cpu_swap_percent": psutil.swap_memory().percent,
+        }
 
 
 class CUDAAccelerator(Accelerator):
@@ -68,6 +105,11 @@ class CUDAAccelerator(Accelerator):
     def auto_device_count(cls) -> int:
         """Return how many such devices ``devices=-1`` means."""
         return torch.cuda.device_count()
+
+    def get_device_stats(self, device: Any = None) -> dict[str, float]:
+        """Return what torch has allocated, in bytes, and how often it failed to."""
+        known = torch.cuda.memory_stats(device)
+        return {name: known.get(name, 0) for name in _CUDA_STATS}
 
 
 class MPSAccelerator(Accelerator):

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
 from ..bus.errors import UsageError
-from ..bus.system.streams import notify_user
+from ..bus.system.streams import notify_once, notify_user
 from .process.rank_zero import is_main
 from .trees import map_tensors
 
@@ -133,6 +133,12 @@ class Device:
 
     def __init__(self, accelerator: str, precision: object, index: int | None = None) -> None:
         self.device = choose_device(accelerator, index)
+        has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+        if self.device.type == "cpu" and has_gpu and is_main():
+            notify_once(
+                f"nightbus: accelerator={accelerator!r} leaves the GPU of this machine unused; "
+                "accelerator='auto' trains on it"
+            )
         self.precision = parse_precision(precision)
         self.dtype = _WHOLE.get(self.precision)
         self.scaler: torch.amp.GradScaler | None = None

@@ -376,6 +376,11 @@ def _separate_strategy(given: dict[str, Any]) -> None:
     """Give the strategy that is named as ``accelerator`` to its own argument."""
     named: Any = given.get("accelerator")
     if hasattr(named, "is_available"):  # one of Lightning's accelerators, see compat
+        if not named.argument:
+            raise UnsupportedArgumentError(
+                f"accelerator={type(named).__name__}(): an Accelerator of your own is not "
+                "supported; use 'auto', 'cpu', 'gpu' or 'mps'"
+            )
         named = given["accelerator"] = named.argument
     own = _FORMER_ACCELERATORS.get(named) if isinstance(named, str) else None
     if own is not None:

@@ -17,7 +17,7 @@ from .overrides import is_overridden
 from .ranks.gradients_ready import GradientsReady
 from .ranks.replicas import Kind, Replicas
 from .run_context import RunContext
-from .step_arguments import ANY_STEP_ARGUMENTS, check_training_step
+from .step_arguments import ANY_STEP_ARGUMENTS, check_training_step, takes_hiddens
 
 _log = get_logger("nightbus.optimizers")
 
@@ -164,6 +164,8 @@ class RunOptimization:
         """Determine the arguments of training_step, and check that it takes them."""
         check_at_least("truncated_bptt_steps", module.truncated_bptt_steps, 0)
         self.truncated_bptt_steps = module.truncated_bptt_steps or 0
+        if self.is_manual and not takes_hiddens(module):  # a step that splits its batch itself
+            self.truncated_bptt_steps = 0
         accumulate = self._context.accumulate_grad_batches
         if self.truncated_bptt_steps and accumulate > 1:
             raise UsageError(

@@ -54,6 +54,15 @@ def check_training_step(module: LightningModule, num_turns: int, truncated_bptt_
         )
 
 
+def takes_hiddens(module: LightningModule) -> bool:
+    """Return whether training_step takes the hidden states of the split before.
+
+    Args:
+        module: the module.
+    """
+    return not _Parameters.of(module.training_step).lack("hiddens")
+
+
 def fetches(module: LightningModule, step: str) -> bool:
     """Return whether a step has a parameter ``dataloader_iter``, and so fetches its batches.
 

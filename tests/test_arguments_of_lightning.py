@@ -17,6 +17,7 @@ import nightbus as nb
 from nightbus.actors.data.rng import reset_seed
 from nightbus.actors.data.worker_seeds import seed_workers
 
+STRATEGY: Any = nb.DDPStrategy  # with arguments of Lightning's, which its types do not have
 HAVE_DEFAULTS = [
     "accelerator",
     "accumulate_grad_batches",
@@ -428,9 +429,10 @@ def test_optimizers_are_had_by_lightnings_name_of_the_argument(tmp_path: Path) -
         lambda: nb.ThroughputMonitor(len, length_fn=None, world_size=1),
         lambda: nb.StochasticWeightAveraging(0.1, avg_fn=None),
         lambda: nb.ModelSummary(max_depth=2),
+        lambda: STRATEGY(accelerator=None, static_graph=True),
     ],
 )
-def test_callbacks_take_what_means_what_they_do_anyway(make: Any) -> None:
+def test_callbacks_and_strategies_take_what_means_what_they_do_anyway(make: Any) -> None:
     make()
 
 
@@ -441,9 +443,13 @@ def test_callbacks_take_what_means_what_they_do_anyway(make: Any) -> None:
         (lambda: nb.ModelCheckpoint(filenames="x"), "did you mean filename"),
         (lambda: nb.EarlyStopping("x", patients=3), "did you mean patience"),
         (lambda: nb.ThroughputMonitor(len, lengths_fn=len), "did you mean length_fn"),
+        (lambda: STRATEGY(parallel_devices=["cpu"]), "use instead: Trainer.accelerator="),
+        (lambda: STRATEGY(ddp_comm_hook=len), "gradients are averaged as they are"),
     ],
 )
-def test_callbacks_refuse_the_rest_with_what_to_use_instead(make: Any, message: str) -> None:
+def test_callbacks_and_strategies_refuse_the_rest_with_what_to_use_instead(
+    make: Any, message: str
+) -> None:
     with pytest.raises(nb.UsageError, match=message):
         make()
 

@@ -1,12 +1,14 @@
-"""Which of several GPUs a process uses, shown without one."""
+"""Which of several devices a process uses, shown without a GPU."""
 
 from typing import Any
 
 import pytest
 import torch
 
+from nightbus.actors.accelerators import CPUAccelerator
 from nightbus.actors.data.rng import rng_state, set_rng_state
 from nightbus.actors.device import Device
+from nightbus.bus.system import streams
 
 
 @pytest.fixture
@@ -38,3 +40,23 @@ def test_the_states_of_gpus_that_this_machine_lacks_are_left_out(called: list[An
     set_rng_state({**rng_state(), "cuda": ["first", "second", "third"]})
 
     assert called == [("first", 0), ("second", 1)]
+
+
+def test_a_gpu_that_is_left_unused_is_said_once(
+    called: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(streams, "_TOLD", set())
+
+    Device("cpu", "32-true")
+    Device("cpu", "32-true")
+
+    said = "nightbus: accelerator='cpu' leaves the GPU of this machine unused"
+    assert capsys.readouterr().err.count(said) == 1
+
+
+def test_an_accelerator_reads_what_the_monitor_records() -> None:
+    assert {*CPUAccelerator().get_device_stats("cpu")} == {
+        "cpu_percent",
+        "cpu_vm_percent",
+        "cpu_swap_percent",
+    }

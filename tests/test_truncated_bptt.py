@@ -120,6 +120,27 @@ def test_steps_may_be_a_property(tmp_path: Path) -> None:
     assert_same(weights(module), raw(5))
 
 
+def test_a_manual_step_without_hiddens_splits_its_batches_itself(tmp_path: Path) -> None:
+    class Splits(Truncated):
+        automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+            optimizer, state = self.optimizers(), None
+            for parts in zip(*(part.split(4, 1) for part in batch), strict=True):
+                loss, state = self.net.loss(parts, state)
+                state = tuple(part.detach() for part in state)
+                optimizer.zero_grad()
+                self.manual_backward(loss)
+                optimizer.step()
+
+    module = Splits()
+
+    run = fit(tmp_path, module)
+
+    assert_same(weights(module), raw())
+    assert run.global_step == 2 * 2 * 3
+
+
 def test_hiddens_are_given_by_name_in_any_position(tmp_path: Path) -> None:
     class First(Truncated):
         def training_step(self, hiddens: Any, batch: Any, batch_idx: int) -> Any:  # type: ignore[override]

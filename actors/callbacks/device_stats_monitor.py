@@ -1,11 +1,8 @@
 """DeviceStatsMonitor: records the load and memory use of the machine as metrics."""
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ...bus.errors import MissingPackageError
+from ..accelerators import CPUAccelerator, CUDAAccelerator
 from ..arguments import check_choice
 from ..callback import Callback
 from .without_sinks import say_without_sinks
@@ -13,16 +10,6 @@ from .without_sinks import say_without_sinks
 if TYPE_CHECKING:
     from ..module import LightningModule
     from ..trainer_type import Trainer
-
-_CUDA_STATS = (
-    "allocated_bytes.all.current",
-    "allocated_bytes.all.peak",
-    "reserved_bytes.all.current",
-    "reserved_bytes.all.peak",
-    "active_bytes.all.current",
-    "num_alloc_retries",
-    "num_ooms",
-)
 
 
 class DeviceStatsMonitor(Callback):
@@ -51,7 +38,7 @@ class DeviceStatsMonitor(Callback):
     def __init__(self, cpu_stats: bool | None = None) -> None:
         check_choice("cpu_stats", cpu_stats, (None, True, False))
         self._cpu_stats = cpu_stats
-        self._cpu: _CpuStats | None = None
+        self._cpu: CPUAccelerator | None = None
         self._evaluated = 0  # batches of evaluation
 
     def setup(self, trainer: "Trainer", pl_module: "LightningModule", stage: str) -> None:
@@ -63,7 +50,9 @@ class DeviceStatsMonitor(Callback):
         say_without_sinks(self, trainer)
         on_cpu = trainer.device.device.type == "cpu"
         wants_cpu = on_cpu if self._cpu_stats is None else self._cpu_stats
-        self._cpu = _CpuStats() if wants_cpu else None
+        self._cpu = CPUAccelerator() if wants_cpu else None
+        if self._cpu is not None:
+            self._cpu.get_device_stats()  # the first reading only says from when on
 
     def on_train_batch_end(
         self,
@@ -109,25 +98,8 @@ class DeviceStatsMonitor(Callback):
         stats: dict[str, float] = {}
         device = trainer.device.device
         if device.type == "cuda":
-            known = torch.cuda.memory_stats(device)
-            stats = {name: known.get(name, 0) for name in _CUDA_STATS}
+            stats = CUDAAccelerator().get_device_stats(device)
         if self._cpu is not None:
-            stats |= self._cpu.read()
+            stats |= self._cpu.get_device_stats()
         for name, value in stats.items():
             self.put(f"DeviceStatsMonitor.{hook}/{name}", value, ("callbacks", "loggers"))
-
-
-class _CpuStats:
-    def __init__(self) -> None:
-        try:
-            self._psutil: Any = importlib.import_module("psutil")
-        except ImportError:
-            raise MissingPackageError("DeviceStatsMonitor", "psutil", "device") from None
-        self._psutil.cpu_percent()  # the first call only says from when on
-
-    def read(self) -> dict[str, float]:
-        return {
-            "cpu_percent": self._psutil.cpu_percent(),
-            "cpu_vm_percent": self._psutil.virtual_memory().percent,
-            "cpu_swap_percent": self._psutil.swap_memory().percent,
-        }

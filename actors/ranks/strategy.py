@@ -1,7 +1,9 @@
 """DDPStrategy: how several ranks train copies of one module."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import wraps
 from inspect import signature
 from typing import Any, ClassVar, Literal
 
@@ -19,6 +21,34 @@ _SHARES_BUFFERS = (
 )
 
 Backend = Literal["gloo", "nccl"]
+_HOOK = "nothing: gradients are averaged as they are"
+_DEVICES = "Trainer(accelerator=..., devices=...)"
+_FORMER = {
+    "accelerator": _DEVICES,
+    "parallel_devices": _DEVICES,
+    "cluster_environment": "nothing: torchrun, srun and mpirun are recognised",
+    "checkpoint_io": "nothing: checkpoints have one format",
+    "precision_plugin": "Trainer(precision=...)",
+    **dict.fromkeys(
+        ("ddp_comm_state", "ddp_comm_hook", "ddp_comm_wrapper", "model_averaging_period"), _HOOK
+    ),
+    "start_method": "nothing: the script is started again, nothing is forked",
+}
+
+
+def _refuses_former(init: Callable[..., None]) -> Callable[..., None]:
+    """Have ``__init__`` say what stands in the place of Lightning's arguments that it lacks."""
+
+    @wraps(init)
+    def __init__(self: Any, **given: Any) -> None:
+        for name in [name for name in given if name in _FORMER]:
+            if given.pop(name) is not None:
+                raise UnsupportedArgumentError(
+                    f"DDPStrategy({name}=...) is not supported; use instead: {_FORMER[name]}"
+                )
+        init(self, **given)
+
+    return __init__
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +75,7 @@ class DDPStrategy:
         strategy_name: what ``Trainer(strategy=...)`` calls it.
 
     Raises:
+        UnsupportedArgumentError: an option of Lightning's does not exist here.
         UsageError: an option has no such value.
     """
 
@@ -110,6 +141,8 @@ class DDPStrategy:
             static_graph=self.static_graph,
         )
 
+
+DDPStrategy.__init__ = _refuses_former(DDPStrategy.__init__)  # type: ignore[method-assign]
 
 _NAMES = {
     "ddp": DDPStrategy(),
