@@ -90,6 +90,35 @@ async def test_a_page_that_goes_while_it_is_told_something_is_followed_no_longer
     gc.collect()  # what was not closed is complained of here
 
 
+async def test_a_page_that_opens_gets_the_table_as_it_is_known_which_is_read_again_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nightbus.sinks.board.shelf._KEPT_S", 0.0)
+    monkeypatch.setattr("nightbus.sinks.board.shelf._COSTS", 0)
+    recorded(tmp_path, 0.1, 1.0)
+    board = BoardApp(Shelf(tmp_path), PAGE)
+
+    async def rows() -> int:
+        answer: list[bytes] = []
+
+        async def send(message: Any) -> None:
+            answer.append(message.get("body", b""))
+
+        scope = {"type": "http", "method": "GET", "path": "/api/table", "query_string": b""}
+        await board.starlette(scope | {"headers": []}, trio.sleep_forever, send)
+        return len(json.loads(b"".join(answer))["rows"])
+
+    assert await rows() == 1
+    recorded(tmp_path, 0.2, 2.0)
+    assert await rows() == 1
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(board.live.watch)
+        with trio.fail_after(60):
+            while await rows() == 1:
+                await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+
+
 def test_a_table_with_values_that_are_no_number_changes_only_when_a_run_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,13 +25,14 @@ from .asked import keys_of, whole_of
 from .columns import MAX_NAMES, columns_answer
 from .compared import CompareQuestions
 from .curves import CurveQuestions
+from .kept_answers import KeptAnswers
 from .live import Live
 from .media import MediaQuestions
 from .moments import MomentQuestions
 from .page_files import PageFile
 from .plain_values import plain
 from .series_cache import SLICE_S, SeriesCache
-from .shelf import Shelf, UnknownRunError
+from .shelf import Shelf, Table, UnknownRunError
 from .sparklines import Sparklines
 from .steering import MAX_BODY_BYTES, Steering
 
@@ -67,7 +68,7 @@ class BoardApp:
         self._cache = SeriesCache()
         self._limiter = trio.CapacityLimiter(_THREADS)
         self._sparks = Sparklines(self._cache)
-        self._named = (-1, b"")  # the table of which names were asked for last, and the answer
+        self._kept = KeptAnswers()
         self.numbers = CurveQuestions(shelf, self._cache)
         self._steering_limiter = trio.CapacityLimiter(_STEERING_THREADS)
         self.live = Live(shelf, self._cache)
@@ -135,23 +136,32 @@ class BoardApp:
         asked = request.query_params
         first = whole_of(request, "offset", 0, 10_000_000)
         number = whole_of(request, "limit", 100, MAX_ROWS)
-        answer = table_answer(
-            self._shelf.table(),
-            asked.get("where", ""),
-            asked.get("sort", ""),
-            asked.get("reverse") == "1",
-            asked.getlist("column"),
-            range(first, first + number),
-            asked.get("group", ""),
-        )
-        return msgspec.json.encode({"root": plain(str(self._shelf.root)), **answer})
+        table = self._known_table()
+
+        def rows() -> bytes:
+            answer = table_answer(
+                table,
+                asked.get("where", ""),
+                asked.get("sort", ""),
+                asked.get("reverse") == "1",
+                asked.getlist("column"),
+                range(first, first + number),
+                asked.get("group", ""),
+            )
+            return msgspec.json.encode({"root": plain(str(self._shelf.root)), **answer})
+
+        return self._kept.answer(table, f"table?{asked}", rows)
+
+    def _known_table(self) -> Table:
+        """Return the runs as they were read last; what has changed since is told to pages."""
+        if self.live.is_gone or self._shelf.known.number == 0:
+            return self._shelf.table()
+        trio.from_thread.run_sync(self.live.look)
+        return self._shelf.known
 
     def _names(self, request: Request) -> bytes:
-        table, (number, answer) = self._shelf.table(), self._named
-        if number != table.number:
-            answer = msgspec.json.encode(names_answer(table))
-            self._named = table.number, answer
-        return answer
+        table = self._shelf.table()
+        return self._kept.answer(table, "names", lambda: msgspec.json.encode(names_answer(table)))
 
     def _offer(self, request: Request) -> bytes:
         return msgspec.json.encode(None if self._steering is None else self._steering.offer())

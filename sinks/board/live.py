@@ -30,17 +30,20 @@ class Live:
     Args:
         shelf: the runs.
         cache: what was read of them.
+
+    Attributes:
+        is_gone: the folder of the runs could not be read the last time.
     """
 
     def __init__(self, shelf: Shelf, cache: SeriesCache) -> None:
         self._shelf, self._cache = shelf, cache
         self._followed: Counter[str] = Counter()
         self._pages = 0
-        self._table, self._is_gone = 0, False
+        self._table, self.is_gone = 0, False
         self._runs: dict[str, tuple[int, str]] = {}  # key -> number of values, ending
         self._latest: dict[str, Latest] = {}  # of those that go on
         self._changed = trio.Event()
-        self._has_pages = trio.Event()
+        self._wanted = trio.Event()
 
     async def watch(self) -> None:
         """Read on whatever pages look at, until cancelled.
@@ -53,35 +56,39 @@ class Live:
 
     async def _watch_table(self) -> None:
         while True:
-            await self._until_there_is_a_page()
+            await self._until_wanted()
             await trio.to_thread.run_sync(self._read_table)
             await trio.sleep(EVERY_S)
 
-    async def _until_there_is_a_page(self) -> None:
+    async def _until_wanted(self) -> None:
         if not self._pages:
-            if self._has_pages.is_set():
-                self._has_pages = trio.Event()
-            await self._has_pages.wait()
+            if self._wanted.is_set():
+                self._wanted = trio.Event()
+            await self._wanted.wait()
 
     async def _watch_runs(self) -> None:
         while True:
-            await self._until_there_is_a_page()
+            await self._until_wanted()
             if await trio.to_thread.run_sync(self._read, list(self._followed)):
                 self._changed.set()
                 self._changed = trio.Event()
             await trio.sleep(EVERY_S)
 
+    def look(self) -> None:
+        """Have the table read again if it is old, though no page listens yet."""
+        self._wanted.set()
+
     def _read_table(self) -> None:
         try:
             self._shelf.table()
-            self._is_gone = False
+            self.is_gone = False
         except (NightbusError, OSError):  # the folder is gone; the page is told why when it asks
-            self._is_gone = True
+            self.is_gone = True
 
     def _read(self, keys: list[str]) -> bool:
         """Read on the followed runs; return whether there is something new, also of the table."""
         before = self._table, dict(self._runs)
-        if self._is_gone:
+        if self.is_gone:
             self._table = _GONE
             return before[0] != _GONE
         table = self._shelf.known
@@ -123,7 +130,7 @@ class Live:
         followed = Counter(set(keys))
         self._followed += followed
         self._pages += 1
-        self._has_pages.set()
+        self._wanted.set()
         told: tuple[int, dict[str, tuple[int, str]]] = (-1, {})
         try:
             yield b"retry: 1000\n\n"

@@ -56,6 +56,32 @@ def cells(page: Any, column: str) -> list[str]:
     return [row.locator("td, th").nth(found[-1]).inner_text() for row in rows]
 
 
+def test_a_page_that_opens_asks_for_its_rows_once(
+    board: str, runs: Runs, open_page: OpenPage
+) -> None:
+    page = open_page("about:blank")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.partition("/api/")[2]))
+    with page.expect_request("**/api/live?*"):
+        page.goto(board)
+    page.get_by_label(re.compile("last")).first.wait_for()
+
+    assert [each.partition("?")[0] for each in asked if each][:2] == ["proof", "table"]
+    assert sum(each.startswith("table?") for each in asked) == 1
+
+
+def test_a_condition_in_the_address_that_is_wrong_is_said_and_the_page_goes_on(
+    board: str, runs: Runs, open_page: OpenPage
+) -> None:
+    page = open_page("about:blank")
+    with page.expect_request("**/api/live?*"):
+        page.goto(f"{board}&where=lr+<")
+        page.get_by_role("alert").wait_for()
+    page.get_by_label("condition").fill("lr < 0.05")
+
+    page.get_by_text("4 of 6 runs").wait_for()
+
+
 def test_a_click_on_a_head_sorts_a_second_the_other_way_and_a_third_by_age(
     page: Any, runs: Runs
 ) -> None:

@@ -22,7 +22,8 @@ const NEWEST = 5; // runs that are drawn if none are chosen
 
 function Board({ source }: { source: Source }) {
   const [state, change] = useAddress();
-  const [told, setTold] = useState<Told>({ table: 0, runs: {}, latest: {} });
+  const [told, setTold] = useState<Told | null>(null);
+  const [hasRows, setHasRows] = useState(false);
   const [isLost, setLost] = useState(false);
   const [returns, setReturns] = useState(0);
   const wasLost = useRef(false);
@@ -32,7 +33,7 @@ function Board({ source }: { source: Source }) {
   const [root, setRoot] = useState("");
   const [problem, setProblem] = useState<Problem | null>(null);
   const [, setDark] = useState(isDark.matches);
-  const changes = useChanges(`${returns} ${told.table}`);
+  const changes = useChanges(told && `${returns} ${told.table}`);
   const [columns, paintingWrong] = useColumns(source, namesOf(state), state.where, state.chosen ?? [], changes);
   const otherwise = state.group && columns ? columns.keys : newest;
   const keys = (state.chosen ?? otherwise).slice(0, MOST_DRAWN);
@@ -60,19 +61,20 @@ function Board({ source }: { source: Source }) {
     addEventListener("keydown", pressed);
     return () => removeEventListener("keydown", pressed);
   }, []);
-  // A page that nobody sees does not listen: a browser has few connections to one server.
+  // A page that nobody sees does not listen: a browser has few connections to one server. Nor does one
+  // before its first rows: they come sooner so, and say which runs are to be followed.
   useEffect(() => {
-    if (!isSeen) return undefined;
+    if (!isSeen || !hasRows) return undefined;
     return source.listen(followed, (what) => {
       setLost(what === null);
       if (what) setProblem(null); // another program answered for a while
       // It may be another server now, which counts anew: everything is asked for again.
       if (what && wasLost.current) setReturns((before) => before + 1);
       wasLost.current = what === null;
-      if (what) setTold((before) => ({ ...what, latest: goingOn({ ...before.latest, ...what.latest }, what) }));
+      if (what) setTold((before) => ({ ...what, latest: goingOn({ ...before?.latest, ...what.latest }, what) }));
       else source.names().catch((error: Problem) => error.status === 401 && setProblem(error));
     });
-  }, [isSeen, followed.join()]);
+  }, [isSeen, hasRows, followed.join()]);
 
   const called = (its: string[], ids: string[]): void =>
     setNames((before) => ({ ...before, ...Object.fromEntries(its.map((key, at) => [key, ids[at] ?? key])) }));
@@ -80,6 +82,8 @@ function Board({ source }: { source: Source }) {
     if (columns) called(columns.keys, columns.ids);
   }, [columns]);
   const learnt = (table: Table): void => {
+    setHasRows(true);
+    setTold((before) => before ?? { table: table.number, runs: {}, latest: {} });
     setRoot(table.root);
     called(table.rows.map((row) => row.key), table.rows.map((row) => row.id));
     const isNewestFirst = !state.where && !state.sort && !state.isReversed && !state.group;
@@ -88,8 +92,12 @@ function Board({ source }: { source: Source }) {
       setNewest((before) => (before.length && (!isNewestFirst || before.join() === keys.join()) ? before : keys));
     }
   };
-  const versions = Object.fromEntries(Object.entries(told.runs).map(([key, what]) => [key, `${returns} ${what.join()}`]));
-  const live = Object.values(told.runs).filter(([, ending]) => ending === "running").length;
+  const refused = (error: Problem): void => {
+    setHasRows(true);
+    if (error.status === 401) setProblem(error);
+  };
+  const versions = Object.fromEntries(Object.entries(told?.runs ?? {}).map(([key, what]) => [key, `${returns} ${what.join()}`]));
+  const live = Object.values(told?.runs ?? {}).filter(([, ending]) => ending === "running").length;
   const show = (view: View): void => change({ view, open: "" }, true);
 
   if (problem) return <Stopped problem={problem} />;
@@ -108,8 +116,8 @@ function Board({ source }: { source: Source }) {
         </span>
       </header>
       <main>
-        <Runs source={source} state={state} change={change} keys={keys} painting={painting} told={changes} latest={told.latest}
-          learnt={learnt} paintingWrong={paintingWrong} />
+        <Runs source={source} state={state} change={change} keys={keys} painting={painting} told={changes} latest={told?.latest ?? {}}
+          learnt={learnt} refused={refused} paintingWrong={paintingWrong} />
         <Boundary key={state.open ? `run ${state.open}` : state.view === "runs" ? "curves" : state.view}>
           {state.open
             ? <Run source={source} open={state.open} version={versions[state.open] ?? `none ${changes}`} state={state} change={change}
@@ -125,10 +133,11 @@ function Board({ source }: { source: Source }) {
   );
 }
 
-/** A number that grows with each change of a text. */
-function useChanges(text: string): number {
+/** A number that grows with each change of a text, once there is one. */
+function useChanges(text: string | null): number {
   const seen = useRef({ text, changes: 0 });
-  if (seen.current.text !== text) seen.current = { text, changes: seen.current.changes + 1 };
+  const isChanged = seen.current.text !== null && seen.current.text !== text;
+  seen.current = { text, changes: seen.current.changes + (isChanged ? 1 : 0) };
   return seen.current.changes;
 }
 
@@ -153,20 +162,5 @@ function sourceOf(data: HTMLElement | null): Source {
   return held.folder ? new InFolder({ ...held, runs: {} }, held.folder) : new InFile(held);
 }
 
-async function begin(): Promise<void> {
-  const place = document.getElementById("board");
-  if (!place) return;
-  const source = sourceOf(document.getElementById("data"));
-  try {
-    if (source.isLive) await source.offer();
-  } catch (error) {
-    const problem = error as Problem;
-    if (problem.status === 401) {
-      render(<Stopped problem={problem} />, place);
-      return;
-    }
-  }
-  render(<Board source={source} />, place);
-}
-
-void begin();
+const place = document.getElementById("board");
+if (place) render(<Board source={sourceOf(document.getElementById("data"))} />, place);

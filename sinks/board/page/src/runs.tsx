@@ -6,7 +6,7 @@ import { cell, number as asNumber } from "./format";
 import { type Layout, layout } from "./groups";
 import { ChoiceOfName, Swatch, useNames } from "./legend";
 import { MOST_DRAWN, type Painting } from "./painting";
-import type { Cell, Latest, Row, Source, Table, TableGroup } from "./source";
+import type { Cell, Latest, Problem, Row, Source, Table, TableGroup } from "./source";
 import { Sparkline, useSparks } from "./sparkline";
 import type { State } from "./state";
 
@@ -26,11 +26,12 @@ interface RunsProps {
   /** What is known of runs that go on, newer than the table. */
   latest: Record<string, Latest>;
   learnt: (table: Table) => void;
+  refused: (error: Problem) => void;
   /** Why runs have no colours or groups; empty if they have. */
   paintingWrong: string;
 }
 
-export function Runs({ source, state, change, keys, painting, told, latest, learnt, paintingWrong }: RunsProps) {
+export function Runs({ source, state, change, keys, painting, told, latest, learnt, refused, paintingWrong }: RunsProps) {
   const [table, setTable] = useState<Table | null>(null);
   const [problem, setProblem] = useState("");
   const [top, setTop] = useState(0);
@@ -71,7 +72,10 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
         setProblem("");
         setTable(found);
         learnt(found);
-      }, (error: Error) => number === asked.current.number && setProblem(error.message));
+      }, (error: Problem) => {
+        if (number === asked.current.number) setProblem(error.message);
+        refused(error);
+      });
     }
   }, [question, told, wanted.join()]);
 
