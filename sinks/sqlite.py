@@ -15,6 +15,7 @@ from .growing_file import lost, refuse_all_but_files, refuse_lost
 from .sink import Sink
 
 _SCHEMA_VERSION = 1
+SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")  # ends a journal that names another file
 _BUSY_TIMEOUT_S = 30.0  # other runs may write to the same file
 _WHERE = """
     run TEXT NOT NULL, attempt INTEGER NOT NULL, rank INTEGER NOT NULL, seq INTEGER NOT NULL,
@@ -124,6 +125,7 @@ class SQLite(Sink):
             raise lost(self.path)  # a new one would have only the later rows
         self.path.parent.mkdir(parents=True, exist_ok=True)
         refuse_all_but_files(self.path)
+        _refuse_journal_of_several(self.path)
         if self.folder is None:  # in the run's folder: readable by its owner alone
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
         # Each write may come from another thread, but never two at once.
@@ -243,3 +245,21 @@ def _storable(value: Plain) -> Plain:
     """Return a hyperparameter as SQLite can hold it: an integer over 64 bits becomes a text."""
     is_large = isinstance(value, int) and not -(1 << 63) <= value < 1 << 63
     return str(value) if is_large else value
+
+
+def _refuse_journal_of_several(database: Path) -> None:
+    """Check the journal beside a database, from which SQLite restores it when it opens it.
+
+    A journal of several databases names a file, which SQLite then removes: in a stranger's run any.
+
+    Raises:
+        SinkError: it is such a journal.
+    """
+    journal = database.with_name(f"{database.name}-journal")
+    if not (journal.is_file() and not journal.is_symlink()):
+        return  # SQLite follows no links here
+    if journal.read_bytes().endswith(SUPER_JOURNAL):
+        raise SinkError(
+            f"{journal} was not written by SQLite(): it names another file, which opening "
+            f"{database.name} would remove; remove both, or choose another name or folder"
+        )

@@ -1,15 +1,18 @@
 """SQLite: what SQL finds."""
 
 import math
+import os
 import sqlite3
+import struct
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from models import Small, loader, trainer
+from models import Small, events, loader, trainer
 
 import nightbus as nb
+from nightbus.sinks.sqlite import SUPER_JOURNAL
 from nightbus.sinks.testing import SinkContract
 
 METRICS = "SELECT rank, time_ns, stage, epoch, step, batch_idx, source, hook, name, value"
@@ -105,3 +108,42 @@ def test_integers_beyond_64_bits_are_there(tmp_path: Path) -> None:
     path = Path(str(run.log_dir)) / "metrics.sqlite"
     assert ask(path, "SELECT DISTINCT value FROM metrics WHERE name = 'large'") == [(2.0**63,)]
     assert ask(path, "SELECT value FROM hparams WHERE name = 'hidden'") == [(str(1 << 63),)]
+
+
+def with_a_journal_that_names(database: Path, victim: Path) -> Path:
+    """Leave a journal beside a database, as one that was killed, which says to remove a file."""
+    if os.fork() == 0:
+        connection = sqlite3.connect(database, isolation_level=None)
+        connection.executescript("PRAGMA journal_mode = DELETE; PRAGMA cache_size = 1; BEGIN;")
+        connection.execute("UPDATE filled SET number = number + 1")
+        os._exit(0)
+    os.wait()
+    journal = database.with_name(f"{database.name}-journal")
+    name = os.fsencode(victim)
+    with journal.open("ab") as file:  # https://www.sqlite.org/fileformat2.html#the_rollback_journal
+        file.write(struct.pack(">I", (1 << 30) // 4096 + 1) + name)
+        file.write(struct.pack(">II", len(name), sum(name)) + SUPER_JOURNAL)
+    return journal
+
+
+def filled(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE filled (number)")
+        connection.executemany("INSERT INTO filled VALUES (?)", [(n,) for n in range(1000)])
+
+
+def test_a_strangers_journal_cannot_have_a_file_removed(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("notes")
+    run = trainer(tmp_path, sinks=[nb.SQLite()])
+    run.fit(Logs(), loader(), loader(8))
+    database = Path(run.log_dir or "") / "metrics.sqlite"
+    filled(database)
+    journal = with_a_journal_that_names(database, mine)
+
+    resumed = trainer(tmp_path, max_epochs=3, sinks=[nb.SQLite()])
+    resumed.fit(Logs(), loader(), loader(8), ckpt_path="last")
+
+    assert mine.read_text() == "notes"
+    faults = {each.message for each in events(resumed, nb.Fault, attempt=1)}
+    assert any(f"{journal} was not written by SQLite()" in message for message in faults)
