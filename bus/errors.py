@@ -11,7 +11,7 @@ NightbusError
 │   ├── ArgumentTypeError   an argument is unknown, or of another type than is needed; a
 │   │                       TypeError too
 │   ├── MissingAttributeError   the tuner has no attribute to set; an AttributeError too
-│   ├── NotAttachedError    a module or callback was never in a run; a RuntimeError too
+│   ├── NotAttachedError    a module, callback or loop is in no run; a RuntimeError too
 │   │   └── NoModuleError   a Trainer has no module to save; an AttributeError too
 │   ├── StateKeyError       two callbacks would save their states under one key; a RuntimeError too
 │   └── ForkedChildError    a forked child tried to continue its parent's run
@@ -113,7 +113,7 @@ class MissingAttributeError(UsageError, AttributeError):
 
 
 class NotAttachedError(UsageError, RuntimeError):
-    """A module, datamodule or callback was asked for its Trainer, and has none."""
+    """A module, datamodule, callback or loop was asked for its Trainer, and has none."""
 
 
 class NoModuleError(NotAttachedError, AttributeError):

@@ -78,11 +78,19 @@ class TensorBoardLogger(FolderLogger):
         """The SummaryWriter; made when it is first used."""
         if self._experiment is None:
             os.makedirs(self.root_dir, exist_ok=True)
-            self._experiment = _library().SummaryWriter(log_dir=self.log_dir, **self._kwargs)
+            self._experiment = self._new_writer()
         if self.is_recorded and not hasattr(self._experiment, "of_nightbus"):
             record_calls(self, self._experiment, COUNTERPARTS)
             self._experiment.of_nightbus = True
         return self._experiment
+
+    def _new_writer(self) -> Any:
+        if find_spec("tensorboard") is None:
+            return _writer_without_tensorboard(self.log_dir, self._kwargs)
+        # LightningCLI finds the arguments that kwargs may have by these lines.
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(log_dir=self.log_dir, **self._kwargs)
 
     def write_metrics(self, metrics: Mapping[str, Any], step: int | None) -> None:
         for name, value in self._prefixed(metrics).items():
@@ -192,17 +200,12 @@ class TensorBoardLogger(FolderLogger):
             self._experiment.close()
 
 
-def _library() -> Any:
-    """Return the module with SummaryWriter."""
-    if find_spec("tensorboard") is not None:
-        from torch.utils import tensorboard
-
-        return tensorboard
+def _writer_without_tensorboard(folder: str, options: Mapping[str, Any]) -> Any:
     try:
         import tensorboardX
     except ImportError:
         raise MissingPackageError("TensorBoardLogger", "tensorboardX", "tensorboard") from None
-    return tensorboardX
+    return tensorboardX.SummaryWriter(log_dir=folder, **options)
 
 
 def _library_of(writer: Any) -> Any:

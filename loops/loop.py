@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..actors.optimization.progress import Progress
 from ..bus.actor import Actor, actor_name
-from ..bus.errors import UsageError
+from ..bus.errors import NotAttachedError, UsageError
 from ..bus.events import Pause, Resume, SaveCheckpoint, Stop
 from ..bus.subscription import on
 
@@ -19,7 +19,7 @@ class _NoTrainerYet:
     """Raises an error about a missing trainer; an instance's own attribute hides it."""
 
     def __get__(self, loop: object, owner: type) -> Any:
-        raise UsageError(
+        raise NotAttachedError(
             f"{owner.__name__} belongs to no trainer yet; assign it (trainer.fit_loop = MyLoop()) "
             "and use its trainer only during a run"
         )

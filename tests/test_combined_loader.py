@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from models import Small, loader, trainer
@@ -123,6 +124,25 @@ def test_a_list_of_numbers_is_a_loader() -> None:
     combined = nb.CombinedLoader({"a": [0, 1, 2], "b": (3, 4), "c": [[5], [6, 7]]}, "min_size")
 
     assert read(combined) == [{"a": 0, "b": 3, "c": [5, 6]}]
+
+
+def test_a_list_of_numbers_is_a_loader_for_training_and_evaluation_too(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    class Notes(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            seen.append(batch)
+            return self.net(torch.ones(1, 4)).sum()
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            seen.append(batch)
+
+    run = trainer(tmp_path, max_epochs=1, num_sanity_val_steps=0)
+    run.fit(Notes(), [1, 2], [3])
+    run.validate(Notes(), range(4, 6))
+
+    assert seen == [1, 2, 3, 4, 5]
+    assert run.num_val_batches == [2]
 
 
 @pytest.mark.parametrize("mode", ["min", "", "cycle"])

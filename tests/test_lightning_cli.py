@@ -143,6 +143,15 @@ def test_print_config_shows_a_file_that_gives_the_same(
     assert cli.config.optimizer.class_path == "torch.optim.SGD"
 
 
+def test_arguments_that_a_logger_passes_on_are_known(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tensorboard")
+    given = ["--trainer.logger=TensorBoardLogger", "--trainer.logger.save_dir=logs"]
+
+    shown = printed(capsys, [*given, "--trainer.logger.comment=mine", "--print_config"])
+
+    assert "comment: mine" in shown
+
+
 def test_callbacks_are_known_by_their_short_names() -> None:
     cli = made(
         "--trainer.callbacks+=EarlyStopping",

@@ -270,15 +270,19 @@ def _leaves(loaders: Any) -> Iterator[Any]:
     if isinstance(loaders, Mapping):
         for loader in loaders.values():
             yield from _leaves(loader)
-    elif _is_collection(loaders):
+    elif is_collection(loaders):
         for loader in loaders:
             yield from _leaves(loader)
     else:
         yield loaders
 
 
-def _is_collection(entry: Any) -> bool:
-    """Return whether this is a list or tuple of loaders, not one of batches that are numbers."""
+def is_collection(entry: Any) -> bool:
+    """Return whether this is a list or tuple of loaders, not one of batches that are numbers.
+
+    Args:
+        entry: anything.
+    """
     return isinstance(entry, list | tuple) and not (
         entry and all(isinstance(part, int | float) for part in entry)
     )
@@ -293,7 +297,7 @@ def like(shape: Any, batches: Iterator[Any]) -> Any:
     """
     if isinstance(shape, Mapping):
         return {key: like(value, batches) for key, value in shape.items()}
-    if _is_collection(shape):
+    if is_collection(shape):
         entries = (like(value, batches) for value in shape)
         make = getattr(type(shape), "_make", type(shape))  # of a named tuple
         return make(entries)

@@ -16,7 +16,7 @@ from torch.utils.data import (
 
 from ...bus.errors import UsageError
 from ...bus.system.logging_setup import get_logger
-from .combined_loader import CombinedLoader, CombineMode, like
+from .combined_loader import CombinedLoader, CombineMode, is_collection, like
 from .loader_copy import copy_loader, is_map_style
 from .shard_sampler import ShardSampler
 
@@ -30,8 +30,8 @@ def training_loader(loaders: Any, mode: CombineMode) -> Any:
         loaders: a loader, or a list, tuple or dict of them.
         mode: how several are combined.
     """
-    if isinstance(loaders, list | tuple | Mapping):
-        if isinstance(loaders, list | tuple) and len(loaders) == 1:
+    if is_collection(loaders) or isinstance(loaders, Mapping):
+        if is_collection(loaders) and len(loaders) == 1:
             return training_loader(loaders[0], mode)
         return CombinedLoader(loaders, mode)
     return loaders
@@ -45,9 +45,7 @@ def evaluation_loaders(loaders: Any) -> list[Any]:
         return loaders.flat
     if isinstance(loaders, Mapping):
         return list(loaders.values())
-    if isinstance(loaders, Sequence) and not isinstance(loaders, str):
-        return list(loaders)
-    return [loaders]
+    return list(loaders) if is_collection(loaders) else [loaders]
 
 
 def as_given(given: Any, loaders: Sequence[Any]) -> Any:
@@ -64,9 +62,7 @@ def as_given(given: Any, loaders: Sequence[Any]) -> Any:
         return like(given.loaders, iter(loaders)) if is_flat else loaders[0].loaders
     if isinstance(given, Mapping):
         return dict(zip(given, loaders, strict=True))
-    if isinstance(given, Sequence):
-        return list(loaders)
-    return loaders[0]
+    return list(loaders) if is_collection(given) else loaders[0]
 
 
 def limited(total: int | None, limit: float, name: str) -> int | None:

@@ -33,6 +33,7 @@ class PyTorchProfiler(Profiler):
         sort_by_key: column by which the table is sorted; the time on the GPU by default, or on the
             CPU without one.
         table_kwargs: further arguments of the table.
+        record_shapes: record the shapes of inputs, as ``group_by_input_shapes`` does too.
         **profiler_kwargs: arguments of torch.profiler.profile, such as ``schedule``: by default,
             one step is left out, one is for warming up, and three are recorded.
 
@@ -52,6 +53,7 @@ class PyTorchProfiler(Profiler):
         row_limit: int = 20,
         sort_by_key: str | None = None,
         table_kwargs: Mapping[str, Any] | None = None,
+        record_shapes: bool = False,
         **profiler_kwargs: Any,
     ) -> None:
         super().__init__(dirpath, filename)
@@ -76,7 +78,10 @@ class PyTorchProfiler(Profiler):
             **(table_kwargs or {}),
         }
         self._users_own = profiler_kwargs.pop("on_trace_ready", None)
-        self._options = {"record_shapes": group_by_input_shapes, **profiler_kwargs}
+        self._options = {
+            "record_shapes": record_shapes or group_by_input_shapes,
+            **profiler_kwargs,
+        }
         self.function_events: EventList | None = None
         self._profile: torch.profiler.profile | None = None
         self._ranges: dict[str, Any] = {}
