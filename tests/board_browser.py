@@ -1,6 +1,7 @@
 """The board's page in a real browser: boards that serve, pages that are opened, runs to look at."""
 
 import io
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from nightbus.sinks.board.shelf import Shelf
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 
 WAIT_MS = 180_000
+Runs = dict[tuple[str, float], RecordedRun]
 OPTIMIZERS, RATES = ("SGD", "Adam"), (0.1, 0.01, 0.001)
 
 
@@ -87,7 +89,36 @@ def put_over(attempt: Any, values: dict[str, list[float]], first: int = 0) -> No
     attempt.writer.flush()
 
 
-def six_runs(root: Path) -> dict[tuple[str, float], RecordedRun]:
+@contextmanager
+def going_on(root: Path) -> Iterator[tuple[RecordedRun, Callable[[], bool]]]:
+    """A run that records without a rest, later more than at first.
+
+    Yields it, and whether it still goes on.
+    """
+    run, attempt = begun(root, {"lr": 0.5})
+    stopped = threading.Event()
+
+    def record() -> None:
+        for number in itertools.count():
+            if stopped.wait(0.05):
+                return
+            put_over(attempt, {"loss": [float(number)]}, number)
+            if number > 60:
+                note = ("note", "text", f"words {number}".encode(), ("loggers",), "training_step")
+                attempt.add(nb.Media, *note)
+                attempt.add(nb.ConsoleLine, "stdout", f"line {number}", 0)
+                put_over(attempt, {"late": [1.0]}, number)
+
+    recording = threading.Thread(target=record)
+    recording.start()
+    try:
+        yield run, recording.is_alive
+    finally:
+        stopped.set()
+        recording.join()
+
+
+def six_runs(root: Path) -> Runs:
     """Runs that ended, of two optimizers and three rates, the last newest.
 
     Of a run with a rate, val_loss goes down to the rate, train/loss to half of it.

@@ -57,7 +57,6 @@ def test_the_table_is_filtered_by_a_condition_sorted_and_read_in_parts(tmp_path:
     ("path", "said"),
     [
         ("/api/table?where=lr <", "a value or a name is missing"),
-        ("/api/table?sort=val_los", "did you mean val_loss"),
         ("/api/table?offset=-1", "offset=-1: expected 0 or more"),
         ("/api/curves?x=day", "x='day': expected step, epoch, time, wall"),
         ("/api/curves?from=nan", "from='nan': expected a number"),

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from ...bus.errors import LogError, RunFolderError
+from ...bus.errors import LogError, RunFolderError, UsageError
 from ...bus.inspection.report import RunReport, summarise
 from ...bus.library.names import FIELDS, metric_columns, value_of
 from ...bus.library.table import Runs
@@ -42,18 +42,22 @@ def table_answer(
         rows: which ones.
         group: a name; runs with one value of it are answered together.
 
+    Returns:
+        The part. Where no run of it has a value of ``sort`` or ``group``, ``unknown`` says so, and
+        the newest are first, or all are one group.
+
     Raises:
         UsageError: the condition is wrong, or no run has a value of one of its names.
     """
     chosen = table.runs.where(where) if where else table.runs
-    if sort:
+    no_order, no_groups = _why_unknown(chosen, sort), _why_unknown(chosen, group)
+    if sort and not no_order:
         chosen = chosen.sort(sort, is_reversed)
-    elif not is_reversed:
+    elif sort or not is_reversed:
         chosen = chosen[::-1]
     names = list(columns) or _default_columns(chosen)
     groups: list[list[RunSummary]] = []
     if group:
-        chosen.refuse_unknown([group])
         chosen, groups = grouped(chosen, group)
     part = chosen.summaries[rows.start : min(rows.stop, rows.start + MAX_ROWS)]
     return {
@@ -64,7 +68,17 @@ def table_answer(
         "columns": [plain(name) for name in names],
         "rows": [_row(run, names) for run in part],
         "groups": groups_answer(groups, group, names),
+        "unknown": plain(no_groups or no_order),
     }
+
+
+def _why_unknown(runs: Runs, name: str) -> str:
+    """Return why nothing can be ordered by a name: no run has it; empty if some have."""
+    try:
+        runs.refuse_unknown([name] if name else [])
+    except UsageError as error:
+        return str(error)
+    return ""
 
 
 def _default_columns(runs: Runs) -> list[str]:
@@ -139,11 +153,12 @@ def run_answer(run: RunSummary, folder: RunFolder, series: RunSeries) -> dict[st
         RunFolderError: it cannot be read.
     """
     report = summarise(folder)
+    marked = ("id", "name", "tags", "notes", "group", "parent")
     fields = ("ending", "reason", "duration_s", "epochs", "steps", "size_bytes", "is_archived")
     return {
         "key": key_of(run),
         "created_s": run.created_ns / 1e9,
-        **{name: plain(getattr(run, name)) for name in ("id", "name", "tags", "notes", "group")},
+        **{name: plain(getattr(run, name)) for name in marked},
         **{name: plain(getattr(run, name)) for name in fields},
         **{name: plain(getattr(report, name)) for name in ("path", "argv", "hparams", "config")},
         "environment": plain(report.environment),

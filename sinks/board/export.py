@@ -148,7 +148,7 @@ def _run(run: RunSummary, room: _Room, stretches: int) -> dict[str, Any]:
                 for name, items in series.media().items()
                 if (each := _media(folder, name, items, room)) is not None
             ],
-            "history": {**history_of(series), "is_read": True},
+            "history": {**history_of(series), "is_read": True, "problem": plain(series.problem)},
             "moments": _moments(folder, series, room),
             "curves": {
                 plain(name): _curve(rows)

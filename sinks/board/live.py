@@ -40,6 +40,7 @@ class Live:
         self._followed: Counter[str] = Counter()
         self._pages = 0
         self._table, self.is_gone = 0, False
+        self._going_on = 0  # runs of the table, also those that nobody looks at
         self._runs: dict[str, tuple[int, str]] = {}  # key -> number of values, ending
         self._latest: dict[str, Latest] = {}  # of those that go on
         self._changed = trio.Event()
@@ -92,6 +93,8 @@ class Live:
             self._table = _GONE
             return before[0] != _GONE
         table = self._shelf.known
+        if table.number != self._table:
+            self._going_on = sum(run.is_running for run in table.runs.summaries)
         self._table = table.number
         now = dict[str, tuple[int, str]]()
         for key in keys:
@@ -141,7 +144,14 @@ class Live:
                     moved = [key for key, what in now[1].items() if told[1].get(key) != what]
                     latest = {key: self._latest[key] for key in moved if key in self._latest}
                     told = now
-                    said = {"table": now[0], "runs": now[1], "latest": plain(latest)}
+                    there = self._shelf.known.by_key
+                    said = {
+                        "table": now[0],
+                        "runs": now[1],
+                        "latest": plain(latest),
+                        "going_on": self._going_on,
+                        "missing": [key for key in followed if key not in there],
+                    }
                     yield b"data: " + _encode(said) + b"\n\n"
                 with trio.move_on_after(_SILENCE_S) as silence:
                     await changed.wait()

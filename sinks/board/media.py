@@ -73,7 +73,11 @@ class MediaQuestions:
                 runs[key] = {"is_read": True, "problem": plain(str(error)), "names": []}
                 continue
             names = [named(name, items) for name, items in series.media().items()]
-            runs[key] = {"is_read": series.is_read, "problem": "", "names": names}
+            runs[key] = {
+                "is_read": series.is_read,
+                "problem": plain(series.problem),
+                "names": names,
+            }
         return msgspec.json.encode({"runs": runs})
 
     def medium(self, request: "Request") -> "Response":

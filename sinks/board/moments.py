@@ -54,7 +54,8 @@ class MomentQuestions:
             UnknownRunError: there is no such run.
         """
         series, _ = self._series(request)
-        return msgspec.json.encode({**history_of(series), "is_read": series.is_read})
+        state = {"is_read": series.is_read, "problem": plain(series.problem)}
+        return msgspec.json.encode({**history_of(series), **state})
 
     def moment(self, request: "Request") -> bytes:
         """Answer what a run looked like at a time.

@@ -2,10 +2,11 @@
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from board_browser import WAIT_MS, OpenPage
+from board_browser import WAIT_MS, OpenPage, Runs, served, six_runs
 
 from nightbus.bus.errors import UsageError
 from nightbus.sinks.board.page_files import page_files
@@ -47,3 +48,22 @@ def open_page(browser: Any) -> Iterator[OpenPage]:
     for context in contexts:
         context.close()
     assert wrong == []
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the runs of a module."""
+    return tmp_path_factory.mktemp("board")
+
+
+@pytest.fixture(scope="module")
+def runs(folder: Path) -> Runs:
+    """Six runs that ended."""
+    return six_runs(folder)
+
+
+@pytest.fixture(scope="module")
+def board(folder: Path, runs: Runs) -> Iterator[str]:
+    """The address of a board with them."""
+    with served(folder) as address:
+        yield address

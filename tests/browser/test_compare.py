@@ -1,34 +1,13 @@
 """Runs compared, by what a person does and sees."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from board_browser import OpenPage, drag, expect, hover, mix_of, served, six_runs
+from board_browser import OpenPage, Runs, drag, expect, hover, mix_of
 from helpers import eventually
-from recorded_runs import RecordedRun
 
 pytestmark = pytest.mark.long
-
-Runs = dict[tuple[str, float], RecordedRun]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("compare")
-
-
-@pytest.fixture(scope="module")
-def runs(folder: Path) -> Runs:
-    return six_runs(folder)
-
-
-@pytest.fixture(scope="module")
-def board(folder: Path, runs: Runs) -> Iterator[str]:
-    with served(folder) as address:
-        yield address
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +29,6 @@ FIRST_COLOUR = "#0072b2"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("curves")
-
-
-@pytest.fixture(scope="module")
 def odd(folder: Path) -> RecordedRun:
     """A run with NaN, infinity, an exception, and a second attempt from a checkpoint."""
     run = RecordedRun(folder)
@@ -55,12 +49,6 @@ def odd(folder: Path) -> RecordedRun:
 @pytest.fixture(scope="module")
 def runs(folder: Path, odd: RecordedRun) -> dict[tuple[str, float], RecordedRun]:
     return six_runs(folder)
-
-
-@pytest.fixture(scope="module")
-def board(folder: Path, runs: Any) -> Iterator[str]:
-    with served(folder) as address:
-        yield address
 
 
 @pytest.fixture

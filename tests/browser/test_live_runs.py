@@ -1,17 +1,14 @@
 """Runs of other processes that go on, end, are killed and resumed while one looks."""
 
-import itertools
 import re
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from board_asked import begun
-from board_browser import OpenPage, expect, put_over, served
+from board_browser import OpenPage, expect, going_on, put_over, served
 from steered_runs import Training, training
 
-import nightbus as nb
 from nightbus.bus.control.protocol import Request
 from nightbus.bus.inspection.control_client import send
 
@@ -35,14 +32,18 @@ def test_a_training_process_appears_moves_and_ends_on_an_open_page(
             its = row(page, run)
             expect(its.locator(".ending")).to_have_text("running")
             page.get_by_text("live: 1 run goes on").wait_for()
+            page.get_by_role("button", name="none", exact=True).click()
+            page.get_by_text("live: 1 run goes on").wait_for()  # though nobody looks at it
+            its.get_by_role("checkbox").check()
             figure = page.locator("figure").filter(has_text="train_loss")
             expect(figure).to_have_attribute("aria-label", re.compile("last [0-9.]+"))
             before = figure.get_attribute("aria-label")
             expect(figure).not_to_have_attribute("aria-label", before)  # it moves on
 
+            page.get_by_role("link", name=run.run.info.id).first.click()
+            page.get_by_text("This board only reads").wait_for()
             send(run.run, Request("stop", "seen enough"))
             expect(its.locator(".ending")).to_have_text("stopped")
-            page.get_by_role("link", name=run.run.info.id).first.click()
             page.get_by_text("seen enough").first.wait_for()
 
 
@@ -77,33 +78,14 @@ def test_a_run_that_is_killed_is_shown_as_dead_and_as_one_when_it_is_resumed(
 def test_what_a_run_records_is_seen_while_it_goes_on_without_a_rest(
     open_page: OpenPage, tmp_path: Path
 ) -> None:
-    run, attempt = begun(tmp_path, {"lr": 0.5})
-    stopped = threading.Event()
-
-    def record() -> None:
-        for number in itertools.count():
-            if stopped.wait(0.05):
-                return
-            put_over(attempt, {"loss": [float(number)]}, number)
-            if number == 80:
-                attempt.add(nb.Media, "note", "text", b"late words", ("loggers",), "training_step")
-                attempt.add(nb.ConsoleLine, "stdout", "late line", 0)
-                put_over(attempt, {"late": [1.0]}, number)
-
-    with served(tmp_path) as address:
+    with served(tmp_path) as address, going_on(tmp_path) as (run, is_going_on):
         pages = [open_page(f"{address}&{view}") for view in ("view=curves", "view=media")]
-        pages += [open_page(f"{address}&open={run.path.name}&moment=1")]
-        pages[1].get_by_text("These runs have recorded no images").wait_for()
-        recording = threading.Thread(target=record)
-        recording.start()
-        try:
-            pages[0].locator("figure").filter(has_text="late").wait_for()
-            pages[1].get_by_text("late words").wait_for()
-            pages[2].locator("section[aria-label='console']").get_by_text("late line").wait_for()
-            assert recording.is_alive()
-        finally:
-            stopped.set()
-            recording.join()
+        pages += [open_page(f"{address}&open={run.path.name}&part=at+a+moment")]
+        pages[0].locator("figure").filter(has_text="late").wait_for()
+        pages[1].get_by_text(re.compile("words [0-9]+")).wait_for()
+        console = pages[2].locator("section[aria-label='console']")
+        console.get_by_text(re.compile("line [0-9]+")).first.wait_for()
+        assert is_going_on()
 
 
 def test_a_page_that_is_left_open_does_not_grow_with_what_it_was_told(

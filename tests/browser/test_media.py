@@ -3,7 +3,6 @@
 import io
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,19 +46,8 @@ def with_media(root: Path) -> RecordedRun:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("media")
-
-
-@pytest.fixture(scope="module")
 def runs(folder: Path) -> list[RecordedRun]:
     return [with_media(folder) for _ in range(2)]
-
-
-@pytest.fixture(scope="module")
-def board(folder: Path, runs: list[RecordedRun]) -> Iterator[str]:
-    with served(folder) as address:
-        yield address
 
 
 @pytest.fixture

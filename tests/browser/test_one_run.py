@@ -27,11 +27,6 @@ def a_picture(colour: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("run")
-
-
-@pytest.fixture(scope="module")
 def run(folder: Path) -> RecordedRun:
     """A run of some seconds in which everything happens, each a second after the other."""
     run, attempt = begun(folder, {"lr": 0.1, "layers": "3, 5"})
@@ -74,7 +69,7 @@ def board(folder: Path, run: RecordedRun) -> Iterator[str]:
 @pytest.fixture
 def moments(board: str, open_page: OpenPage) -> Any:
     """The page of the run, at its last moment."""
-    page = open_page(f"{board}&moment=1")
+    page = open_page(f"{board}&part=at+a+moment")
     panel(page, "metrics").get_by_role("row", name="loss 4 1").wait_for()
     return page
 

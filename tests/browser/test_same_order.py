@@ -90,3 +90,18 @@ def test_filtered_rows_are_the_same(open_page: OpenPage, addresses: tuple[str, s
         for address, where in zip(addresses, conditions, strict=True)
     )
     assert one == other
+
+
+@pytest.mark.parametrize("asked", ["group", "sort"])
+def test_what_no_filtered_run_has_is_said_and_the_table_stays(
+    open_page: OpenPage, addresses: tuple[str, str], asked: str
+) -> None:
+    shown = []
+    for address, where in zip(addresses, ("p == '9'", '"9"'), strict=True):
+        page = open_page(f"{address}&{urlencode({'where': where, asked: 'lr'})}")
+        page.get_by_text("no run has 'lr'").wait_for()
+        its = page.locator(".runs tbody tr:has(th a)")
+        expect(its).to_have_count(1)
+        shown.append(page.locator(".runs tbody tr:not([aria-hidden]) th").all_inner_texts())
+        page.close()
+    assert shown[0] == shown[1]

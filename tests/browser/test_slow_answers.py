@@ -1,16 +1,11 @@
 """A board whose answers take longer than a run needs for its next values: what is seen of it."""
 
-import itertools
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from board_asked import begun
-from board_browser import OpenPage, expect, put_over, served
-from recorded_runs import RecordedRun
+from board_browser import OpenPage, expect, going_on, put_over, served
 
 import nightbus as nb
 
@@ -31,32 +26,6 @@ window.fetch = (address, ...more) => String(address).includes("/api/PATH")
   ? Promise.resolve(new Response('{"problem": "it is out of order"}', {status: 500}))
   : asked(address, ...more);
 """
-
-
-@contextmanager
-def going_on(root: Path) -> Iterator[tuple[RecordedRun, Callable[[], bool]]]:
-    """A run that records without a rest; yields it, and whether it still goes on."""
-    run, attempt = begun(root, {"lr": 0.5})
-    stopped = threading.Event()
-
-    def record() -> None:
-        for number in itertools.count():
-            if stopped.wait(0.05):
-                return
-            put_over(attempt, {"loss": [float(number)]}, number)
-            note = ("note", "text", f"words {number}".encode(), ("loggers",), "training_step")
-            attempt.add(nb.Media, *note)
-            attempt.add(nb.ConsoleLine, "stdout", f"line {number}", 0)
-            if number > 60:
-                put_over(attempt, {"late": [1.0]}, number)
-
-    recording = threading.Thread(target=record)
-    recording.start()
-    try:
-        yield run, recording.is_alive
-    finally:
-        stopped.set()
-        recording.join()
 
 
 def changed(page: Any, script: str, address: str) -> Any:
@@ -80,7 +49,7 @@ def moves(locator: Any) -> None:
         ("view=curves", "figure[aria-label^='late']"),
         ("view=media", "section.of-name[aria-label='note'] pre"),
         ("open=RUN", "dl.facts"),
-        ("open=RUN&moment=1", "section[aria-label='console'] pre"),
+        ("open=RUN&part=at+a+moment", "section[aria-label='console'] pre"),
         ("view=compare", "section[aria-label='two runs']"),
     ],
 )
@@ -114,7 +83,7 @@ def test_the_slider_of_time_shows_what_is_on_the_way_and_then_where_it_stands(
     put_over(attempt, {"loss": [float(number) for number in range(100)]})
     attempt.end()
     with served(tmp_path) as address:
-        page = changed(open_page(address), SLOW, f"{address}&open={run.path.name}&moment=1")
+        page = changed(open_page(address), SLOW, f"{address}&open={run.path.name}&part=at+a+moment")
         slider = page.get_by_label("time of the run")
         step = page.locator(".place")
         expect(step).to_contain_text("step 99")
@@ -135,8 +104,8 @@ def test_the_slider_of_time_shows_what_is_on_the_way_and_then_where_it_stands(
         ("metrics", "view=curves"),
         ("media", "view=media"),
         ("medium", "view=media"),
-        ("history", "open=RUN&moment=1"),
-        ("moment", "open=RUN&moment=1"),
+        ("history", "open=RUN&part=at+a+moment"),
+        ("moment", "open=RUN&part=at+a+moment"),
         ("run", "open=RUN"),
         ("compare", "view=compare&pair=RUN&pair=OTHER"),
     ],

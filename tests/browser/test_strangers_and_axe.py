@@ -96,7 +96,7 @@ def test_axe_finds_nothing_serious_at_three_widths(
         "view=media": "section[aria-label='note']",
         "view=compare": "div[aria-label='what differs']",
         f"open={old.path.name}": ".run h2",
-        f"open={old.path.name}&moment=1": ".moments .panels",
+        f"open={old.path.name}&part=at+a+moment": ".moments .panels",
     }
 
     with served(tmp_path) as address:

@@ -1,35 +1,15 @@
 """The table of runs, by what a person does with it."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from board_browser import OPTIMIZERS, RATES, OpenPage, expect, served, six_runs
-from recorded_runs import RecordedRun
+from board_browser import OPTIMIZERS, RATES, OpenPage, Runs, expect, served
 
 from nightbus.__main__ import main
 
 pytestmark = pytest.mark.long
-
-Runs = dict[tuple[str, float], RecordedRun]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("table")
-
-
-@pytest.fixture(scope="module")
-def runs(folder: Path) -> Runs:
-    return six_runs(folder)
-
-
-@pytest.fixture(scope="module")
-def board(folder: Path, runs: Runs) -> Iterator[str]:
-    with served(folder) as address:
-        yield address
 
 
 @pytest.fixture

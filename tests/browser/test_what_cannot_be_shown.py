@@ -10,6 +10,7 @@ from board_browser import OpenPage, expect, mix_of, put_over, served
 from helpers import eventually
 
 import nightbus as nb
+from nightbus.__main__ import main
 
 pytestmark = pytest.mark.long
 
@@ -73,3 +74,37 @@ def test_a_view_that_fails_says_so_and_the_others_go_on(
         is_broken = False
         page.get_by_role("button", name="try again").click()
         page.get_by_text("These runs have recorded no images").wait_for()
+
+
+def test_a_removed_run_does_not_hide_the_curves_of_others(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    ids = []
+    for _ in range(2):
+        run, attempt = begun(tmp_path, {})
+        put_over(attempt, {"loss": [1.0, 2.0]})
+        attempt.end()
+        ids.append(run.path.name)
+    with served(tmp_path) as address:
+        page = open_page(f"{address}&run={ids[0]}&run={ids[1]}")
+        page.get_by_text("2 drawn").wait_for()
+        assert main(["rm", "--yes", str(tmp_path / "runs" / ids[0])]) == 0
+        page.get_by_text("1 drawn").wait_for()
+        page.reload()
+        page.get_by_text("1 drawn").wait_for()
+        figure = page.locator("figure.chart")
+        expect(figure).to_have_attribute("aria-label", re.compile(f"{ids[1]}: last 2"))
+
+
+def test_the_moments_of_a_run_whose_log_cannot_be_read_say_why(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    run, attempt = begun(tmp_path, {})
+    put_over(attempt, {"loss": [1.0, 2.0]})
+    attempt.end()
+    for segment in run.path.rglob("*.nlog"):
+        segment.write_bytes(b"not a log")
+    with served(tmp_path) as address:
+        page = open_page(f"{address}&open={run.path.name}&part=at+a+moment")
+        page.get_by_text("No moments of it can be read").wait_for()
+        assert page.get_by_text("after it began").count() == 0

@@ -23,6 +23,12 @@ export interface ChartProps {
   smoothing: number;
 }
 
+/** Where the pointer is: along the axis, and in pixels from the top. */
+interface Pointer {
+  at: number;
+  top: number;
+}
+
 /** A run, or a group of runs, of which mean and range are drawn. */
 export interface Drawn {
   key: string;
@@ -47,7 +53,7 @@ export function Chart(props: ChartProps) {
   const [range, setRange] = useState<Span | null>(null);
   const [problem, setProblem] = useState("");
   const [drawn, setDrawn] = useState(0);
-  const [under, setUnder] = useState<number | null>(null);
+  const [under, setUnder] = useState<Pointer | null>(null);
   const asked = JSON.stringify([metric, lines.map((each) => [each.key, each.members]), x, smoothing, range]);
   const version = keys.map((key) => versions[key] ?? "").join();
 
@@ -157,8 +163,8 @@ export function Chart(props: ChartProps) {
               chart.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
             },
           ],
-          setCursor: [(chart) => setUnder(chart.cursor.left != null && chart.cursor.left >= 0
-            ? chart.posToVal(chart.cursor.left, "x") : null)],
+          setCursor: [({ cursor, posToVal }) => setUnder(cursor.left != null && cursor.left >= 0
+            ? { at: posToVal(cursor.left, "x"), top: cursor.top ?? 0 } : null)],
           draw: [(chart) => draw(chart, shown.current, isLog)],
         },
       },
@@ -195,6 +201,7 @@ export function Chart(props: ChartProps) {
   const all = keys.flatMap((key) => curves.current.get(key) ?? []);
   const marks = new Set(all.flatMap(({ curve }) => curve.marks.map(([kind]) => kind)));
   const odd = all.reduce((count, each) => count + (each.curve.isSmooth ? 0 : each.odd.length), 0);
+  const cut = all.find(({ curve }) => curve.problem)?.curve.problem;
   const isPartly = all.some(({ curve }) => !curve.isRead);
   const zoom = (factor: number, shift = 0): void => {
     const scale = plot.current?.scales["x"];
@@ -205,7 +212,7 @@ export function Chart(props: ChartProps) {
   };
   const pressed = (event: KeyboardEvent): void => {
     const acts: Record<string, () => void> = {
-      "+": () => zoom(0.5), "-": () => zoom(2), "0": () => setRange(null), Escape: () => setRange(null),
+      "+": () => zoom(0.5), "=": () => zoom(0.5), "-": () => zoom(2), "0": () => setRange(null), Escape: () => setRange(null),
       ArrowLeft: () => zoom(1, -0.25), ArrowRight: () => zoom(1, 0.25),
     };
     const act = acts[event.key];
@@ -215,19 +222,32 @@ export function Chart(props: ChartProps) {
     }
   };
 
+  const wheeled = (event: WheelEvent): void => {
+    const across = event.shiftKey ? event.deltaX || event.deltaY : event.deltaX;
+    if (!range || Math.abs(across) < Math.abs(event.deltaY) || !across) return;
+    event.preventDefault();
+    zoom(1, across / (place.current?.clientWidth || 400));
+  };
+
   return (
     <figure class="chart" tabIndex={0} onKeyDown={pressed} aria-label={described(props, curves.current)}>
       <figcaption>
         <span class="metric" title={metric}>{metric || "(no name)"}</span>
-        {range && <button onClick={() => setRange(null)}>whole</button>}
+        {range && (
+          <>
+            <button onClick={() => setRange(null)}>whole</button>
+            <button aria-label={`earlier part of ${metric}`} onClick={() => zoom(1, -0.5)}>←</button>
+            <button aria-label={`later part of ${metric}`} onClick={() => zoom(1, 0.5)}>→</button>
+          </>
+        )}
         <button aria-label={`zoom into ${metric}`} onClick={() => zoom(0.5)}>+</button>
         <button aria-label={`zoom out of ${metric}`} onClick={() => zoom(2)}>−</button>
       </figcaption>
-      <div class="plot" ref={place} onDblClick={() => setRange(null)} role="img" aria-hidden="true" />
+      <div class="plot" ref={place} onDblClick={() => setRange(null)} onWheel={wheeled} role="img" aria-hidden="true" />
       <p class="under">
-        {problem ? <span class="wrong">{problem}</span>
+        {problem || cut ? <span class="wrong">{problem || cut}</span>
           : under === null ? notes(odd, isPartly, range !== null && all.some(({ curve }) => !curve.isExact && !curve.range), drawn, all, marks)
-          : values(under, props, curves.current)}
+          : values(under, props, curves.current, plot.current)}
       </p>
     </figure>
   );
@@ -246,25 +266,29 @@ function notes(odd: number, isPartly: boolean, isFolded: boolean, drawn: number,
   return said.filter(Boolean).join("; ");
 }
 
-/** The values of the runs at a place of the axis, the nearest of each. */
-function values(at: number, props: ChartProps, curves: Map<string, Ordered[]>) {
-  const shown = props.lines.map(({ key, name, line }) => {
-    const of = curves.get(key) ?? [];
+/** The values of the runs at a place of the axis, the nearest of each; of many, those near the pointer. */
+function values({ at, top }: Pointer, props: ChartProps, curves: Map<string, Ordered[]>, chart: uPlot | null) {
+  const found = props.lines.flatMap((drawn) => {
+    const of = curves.get(drawn.key) ?? [];
     const curve = of[of.length - 1];
-    if (!curve?.x.length) return null;
-    const near = nearest(curve.x, at);
-    return (
-      <span key={key} class="value">
-        <i style={{ background: line.colour }} />
-        {name} <b>{number(curve.y[near] as number)}</b>
-        {curve.low && curve.high && ` (${number(curve.low[near] as number)} to ${number(curve.high[near] as number)})`}
-      </span>
-    );
-  }).filter(Boolean);
+    if (!curve?.x.length) return [];
+    const place = nearest(curve.x, at);
+    const away = Math.abs((chart?.valToPos(curve.y[place] as number, "y") ?? 0) - top);
+    return [{ ...drawn, curve, place, away: Number.isFinite(away) ? away : Infinity }];
+  });
+  const near = found.length > 1 ? found.reduce((one, other) => (other.away < one.away ? other : one)) : null;
+  if (found.length > MOST_SHOWN) found.sort((one, other) => one.away - other.away);
+  const shown = found.slice(0, MOST_SHOWN).map(({ key, name, line, curve, place }) => (
+    <span key={key} class={key === near?.key ? "value near" : "value"}>
+      <i style={{ background: line.colour }} />
+      {name} <b>{number(curve.y[place] as number)}</b>
+      {curve.low && curve.high && ` (${number(curve.low[place] as number)} to ${number(curve.high[place] as number)})`}
+    </span>
+  ));
   const where = { step: `step ${Math.round(at)}`, epoch: `epoch ${number(at)}`, time: duration(Math.max(at, 0)),
     wall: moment(at) }[props.x];
-  const more = shown.length - MOST_SHOWN;
-  return <>{where}: {shown.slice(0, MOST_SHOWN)}{more > 0 ? ` and ${more} more` : ""}</>;
+  const more = found.length - MOST_SHOWN;
+  return <>{where}: {shown}{more > 0 ? ` and ${more} more` : ""}</>;
 }
 
 export function nearest(x: Float64Array, at: number): number {

@@ -4,8 +4,7 @@ import { useMemo, useState } from "preact/hooks";
 import { useAsked } from "./asked";
 import { cell, number } from "./format";
 import { ChoiceOfName, ColourLegend, useNames } from "./legend";
-import type { Painting } from "./painting";
-import { useColumns } from "./painting";
+import { MOST_DRAWN, type Painting, useColumns } from "./painting";
 import { palette } from "./palette";
 import { ParallelCoordinates, Scatter } from "./plots";
 import type { Columns, FirstDifference, Names, Source } from "./source";
@@ -96,7 +95,8 @@ function Many({ source, state, change, keys, painting, told, axes, axisNames, as
         <>
           {paint.palette && <ColourLegend palette={paint.palette} />}
           <ParallelCoordinates columns={columns} names={axes} colour={paint.colour} chosen={keys}
-            open={(key) => change({ open: key }, true)} filter={(condition) =>
+            open={(key) => change({ open: key }, true)} draw={(those) => change({ chosen: those.slice(0, MOST_DRAWN) }, true)}
+            filter={!source.isLive ? null : (condition) =>
               change({ where: state.where ? `(${state.where}) and ${condition}` : condition }, true)} />
           {columns.found > columns.keys.length && <p class="note">the newest {number(columns.keys.length)} of {number(columns.found)} runs</p>}
         </>

@@ -4,6 +4,7 @@ import { useMemo, useState } from "preact/hooks";
 import { useAsked } from "./asked";
 import { Chart, type Drawn } from "./chart";
 import { ColourLegend, Swatch } from "./legend";
+import { RunLink } from "./links";
 import type { Group, Painting } from "./painting";
 import type { Source, XAxis } from "./source";
 import type { State } from "./state";
@@ -71,13 +72,10 @@ export function Curves({ source, state, change, keys, names, painting, versions,
             </li>
           ))}
         </ul>
-      ) : <ul class="legend" aria-label="runs that are drawn">
+      ) : !state.open && <ul class="legend" aria-label="runs that are drawn">
         {keys.map((key) => (
           <li key={key}>
-            <Swatch line={painting.line(key)} /> <a href={`#open=${key}`} onClick={(event) => {
-              event.preventDefault();
-              change({ open: key }, true);
-            }}>{names[key] ?? key}</a>
+            <Swatch line={painting.line(key)} /> <RunLink run={key} state={state} change={change}>{names[key] ?? key}</RunLink>
           </li>
         ))}
       </ul>}

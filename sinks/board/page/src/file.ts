@@ -69,13 +69,14 @@ export class InFile implements Source {
   async table(question: TableQuestion): Promise<Table> {
     const { table } = this.data;
     let rows = this.rows(question.where);
-    if (question.sort) {
+    const [noOrder, noGroups] = [this.whyUnknown(rows, question.sort), this.whyUnknown(rows, question.group)];
+    if (question.sort && !noOrder) {
       const at = table.columns.indexOf(question.sort);
       const has = (row: Row): boolean => !isMissing(row.cells[at]);
       const sorted = rows.filter(has).reverse().sort((one, other) =>
         (question.isReversed ? -1 : 1) * inOrder(one.cells[at], other.cells[at]));
       rows = [...sorted, ...rows.filter((row) => !has(row)).reverse()];
-    } else if (question.isReversed) rows = [...rows].reverse();
+    } else if (question.isReversed && !question.sort) rows = [...rows].reverse();
     const columns = question.columns.length ? question.columns : this.data.default;
     const numbers = columns.map((name) => table.columns.indexOf(name));
     const groups: TableGroup[] = [];
@@ -99,11 +100,18 @@ export class InFile implements Source {
       columns,
       found: rows.length,
       groups,
+      unknown: noGroups || noOrder,
       first: question.first,
       rows: rows
         .slice(question.first, question.first + question.number)
         .map((row) => ({ ...row, cells: numbers.map((at) => row.cells[at] ?? null) })),
     };
+  }
+
+  private whyUnknown(rows: Row[], name: string): string {
+    const at = this.data.table.columns.indexOf(name);
+    const isKnown = !name || !rows.length || this.data.names["fields"]?.includes(name) || rows.some((row) => (row.cells[at] ?? null) !== null);
+    return isKnown ? "" : `no run has '${name}'`;
   }
 
   private rows(where: string): Row[] {
@@ -228,7 +236,8 @@ export class InFile implements Source {
       const x = Float64Array.from(columns[at], (place) => place + shift);
       const y = Float64Array.from(columns[3], Number);
       const marks = (run.marks ?? []).map(([kind, ...when]): [string, number] => [kind, when[at] + shift]);
-      const curve = { key, x, y, values: y.length, isExact: false, isRead: true, problem: "", marks };
+      const recorded = run.about?.metrics.find((each) => each.name === question.metric)?.["count"];
+      const curve = { key, x, y, values: y.length, isExact: recorded === y.length, isRead: true, problem: "", marks };
       const drawn: Curve[] = [{ ...curve, isSmooth: false }];
       if (question.smoothing) drawn.push({ ...curve, y: means(y, question.smoothing), isSmooth: true });
       return drawn;

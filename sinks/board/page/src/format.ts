@@ -9,22 +9,28 @@ export function number(value: number): string {
   return String(Number(value.toPrecision(5)));
 }
 
+/** With three digits, and never a power of ten. */
+function three(value: number): string {
+  const text = value.toPrecision(3);
+  return text.includes("e") ? String(Number(text)) : text;
+}
+
 export function duration(seconds: number): string {
   if (!seconds) return "0 s";
   if (seconds >= 3600) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
   if (seconds >= 60) return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
-  if (seconds >= 1) return `${seconds.toPrecision(3)} s`;
-  if (seconds >= 1e-3) return `${(seconds * 1e3).toPrecision(3)} ms`;
-  return `${(seconds * 1e6).toPrecision(3)} µs`;
+  if (seconds >= 1) return `${three(seconds)} s`;
+  if (seconds >= 1e-3) return `${three(seconds * 1e3)} ms`;
+  return `${three(seconds * 1e6)} µs`;
 }
 
 export function size(bytes: number): string {
   let amount = bytes;
   for (const unit of ["B", "kB", "MB", "GB"]) {
-    if (amount < 1000) return unit === "B" ? `${amount} B` : `${amount.toPrecision(3)} ${unit}`;
+    if (amount < 1000) return unit === "B" ? `${amount} B` : `${three(amount)} ${unit}`;
     amount /= 1000;
   }
-  return `${amount.toPrecision(3)} TB`;
+  return `${three(amount)} TB`;
 }
 
 export function moment(seconds: number): string {

@@ -48,7 +48,7 @@ export function useNames(source: Source, isReady: boolean): [names: Names, ask: 
   return [answer ?? NONE, () => setTimes((before) => before + 1), problem];
 }
 
-const TITLES: Record<string, string> = {
+export const TITLES: Record<string, string> = {
   hparams: "hyperparameters", metrics: "metrics", fields: "the run", config: "arguments of the Trainer",
   environment: "environment", versions: "versions",
 };

@@ -36,9 +36,10 @@ function Board({ source }: { source: Source }) {
   const changes = useChanges(told && `${returns} ${told.table}`);
   const [columns, paintingWrong] = useColumns(source, namesOf(state), state.where, state.chosen ?? [], changes);
   const otherwise = state.group && columns ? columns.keys : newest;
-  const keys = (state.chosen ?? otherwise).slice(0, MOST_DRAWN);
+  const wanted = state.chosen ?? otherwise;
+  const keys = wanted.filter((key) => !told?.missing.includes(key)).slice(0, MOST_DRAWN);
   const painting = usePainting(columns, state, keys);
-  const followed = [...new Set(state.open ? [...keys, state.open] : keys)];
+  const followed = [...new Set([...wanted.slice(0, MOST_DRAWN), state.open].filter(Boolean))];
 
   useEffect(() => {
     const seen = (): void => setSeen(!document.hidden);
@@ -76,6 +77,11 @@ function Board({ source }: { source: Source }) {
     });
   }, [isSeen, hasRows, followed.join()]);
 
+  const title = state.open ? (names[state.open] ?? state.open) : root.split("/").filter(Boolean).at(-1);
+  useEffect(() => {
+    document.title = title ? `${title} · nightbus` : "nightbus";
+  }, [title]);
+
   const called = (its: string[], ids: string[]): void =>
     setNames((before) => ({ ...before, ...Object.fromEntries(its.map((key, at) => [key, ids[at] ?? key])) }));
   useEffect(() => {
@@ -83,7 +89,7 @@ function Board({ source }: { source: Source }) {
   }, [columns]);
   const learnt = (table: Table): void => {
     setHasRows(true);
-    setTold((before) => before ?? { table: table.number, runs: {}, latest: {} });
+    setTold((before) => before ?? { table: table.number, runs: {}, latest: {}, going_on: 0, missing: [] });
     setRoot(table.root);
     called(table.rows.map((row) => row.key), table.rows.map((row) => row.id));
     const isNewestFirst = !state.where && !state.sort && !state.isReversed && !state.group;
@@ -97,7 +103,6 @@ function Board({ source }: { source: Source }) {
     if (error.status === 401) setProblem(error);
   };
   const versions = Object.fromEntries(Object.entries(told?.runs ?? {}).map(([key, what]) => [key, `${returns} ${what.join()}`]));
-  const live = Object.values(told?.runs ?? {}).filter(([, ending]) => ending === "running").length;
   const show = (view: View): void => change({ view, open: "" }, true);
 
   if (problem) return <Stopped problem={problem} />;
@@ -112,16 +117,18 @@ function Board({ source }: { source: Source }) {
         </nav>
         <span class={isLost ? "status lost" : "status"} role="status">
           {!source.isLive ? (source.note || "recorded") : isLost ? "connection lost: is the board still running? This page comes back when it is."
-            : live ? `live: ${live} ${live === 1 ? "run goes" : "runs go"} on` : "live"}
+            : told?.going_on ? `live: ${told.going_on} ${told.going_on === 1 ? "run goes" : "runs go"} on` : "live"}
         </span>
       </header>
       <main>
-        <Runs source={source} state={state} change={change} keys={keys} painting={painting} told={changes} latest={told?.latest ?? {}}
-          learnt={learnt} refused={refused} paintingWrong={paintingWrong} />
+        <Boundary>
+          <Runs source={source} state={state} change={change} keys={keys} painting={painting} told={changes}
+            latest={told?.latest ?? {}} learnt={learnt} refused={refused} paintingWrong={paintingWrong} />
+        </Boundary>
         <Boundary key={state.open ? `run ${state.open}` : state.view === "runs" ? "curves" : state.view}>
           {state.open
             ? <Run source={source} open={state.open} version={versions[state.open] ?? `none ${changes}`} state={state} change={change}
-              close={() => change({ open: "", time: null }, true)} />
+              close={() => change({ open: "", time: null }, true)} names={names} painting={painting} table={changes} />
             : state.view === "media"
             ? <Media source={source} state={state} change={change} keys={keys} names={names} painting={painting} versions={versions} />
             : state.view === "compare"

@@ -9,6 +9,7 @@ import type { HistogramView } from "./state";
 
 const REFRESH_MS = 1000;
 const MOST_KEPT = 200;
+const MOST_CHARACTERS = 50e6; // of pictures that are kept
 
 /** The number of the last at or before a step; the first if all are later. */
 export function itemAt(steps: number[], at: number): number {
@@ -19,18 +20,31 @@ export function itemAt(steps: number[], at: number): number {
   return found;
 }
 
-// What was asked for last, for all cards: moving the slider back and forth asks once.
+// What was asked for last, for all cards, the latest at the end: moving the slider back and forth asks once.
 const kept = new Map<string, Medium>();
+let characters = 0;
 
 async function medium(source: Source, run: string, place: MediaPlace): Promise<Medium> {
   const id = `${run} ${place.join()}`;
   const found = kept.get(id) ?? (await source.medium(run, place));
+  drop(id);
   kept.set(id, found);
+  characters += lengthOf(found);
   for (const oldest of kept.keys()) {
-    if (kept.size <= MOST_KEPT) break;
-    kept.delete(oldest);
+    if (kept.size <= MOST_KEPT && characters <= MOST_CHARACTERS) break;
+    drop(oldest);
   }
   return found;
+}
+
+function drop(id: string): void {
+  const dropped = kept.get(id);
+  if (dropped) characters -= lengthOf(dropped);
+  kept.delete(id);
+}
+
+function lengthOf(medium: Medium): number {
+  return "picture" in medium ? medium.picture.length : "text" in medium ? medium.text.length : 0;
 }
 
 export function MediumCard({ source, run, its, at, view, colour }: {
@@ -65,7 +79,7 @@ export function MediumCard({ source, run, its, at, view, colour }: {
 function Many({ source, run, its, at, view, colour }: {
   source: Source; run: string; its: MediaOfName; at: number; view: HistogramView; colour: string;
 }) {
-  const { answer: found, problem } = useAsked(`${run} ${its.name}`, its.steps.length, () => source.histograms(run, its.name), {
+  const { answer: found, problem } = useAsked(`${run} ${its.name}`, `${its.steps.length} ${its.places.at(-1)}`, () => source.histograms(run, its.name), {
     everyMs: REFRESH_MS, isWhole: (now) => now.is_read,
   });
   if (problem) return <p class="wrong">{problem}</p>;

@@ -45,6 +45,10 @@ export function Moments({ source, open, version, time, move, histograms }: {
   const at = time === null ? last : Math.min(time, last);
   const [now, wrong] = useMoment(source, open, history ? at : null);
   if (!history) return problem ? <p class="wrong">{problem}</p> : <p class="empty">…</p>;
+  const cannot = problem || history.problem;
+  if (history.is_read && !history.began_s) {
+    return cannot ? <p class="wrong" role="alert">{cannot}</p> : <p class="empty">No moments of it can be read: nothing was recorded, or its log is damaged.</p>;
+  }
   const places = history.happened.filter((each) => each.time_s <= last);
   const before = places.filter((each) => each.time_s < at - 1e-6).at(-1);
   const after = places.find((each) => each.time_s > at + 1e-6);
@@ -70,11 +74,11 @@ export function Moments({ source, open, version, time, move, histograms }: {
         <button aria-pressed={time === null} onClick={() => move(null)}>end</button>
       </div>
       <p class="quiet">
-        {duration(at)} after it began, {moment(history.began_s + at)}; ✕ exception, ◆ checkpoint, ┆ attempt, ■ end.
+        {duration(at)} after it began, {moment(history.began_s + at)}; ✕ exception, ◆ checkpoint, ┆ attempt, ▸ command, ! not delivered, ■ end.
         {!history.is_read && " The log is still being read …"}
         {history.note && ` ${history.note}`}
       </p>
-      {(problem || wrong) && <p class="wrong" role="alert">{problem || wrong}</p>}
+      {(cannot || wrong) && <p class="wrong" role="alert">{cannot || wrong}</p>}
       {now && <Then source={source} open={open} version={version} now={now} history={history} histograms={histograms} at={at} />}
     </div>
   );

@@ -7,6 +7,11 @@ export function isMissing(value: Cell | undefined): boolean {
   return value === null || value === undefined || value === "NaN";
 }
 
+/** There is none, or no finite number. */
+export function hasNoPlace(value: Cell | undefined): boolean {
+  return isMissing(value) || value === "Infinity" || value === "-Infinity";
+}
+
 /** Numbers, then texts by their letters, then what is missing. */
 export function inOrder(one: Cell | undefined, other: Cell | undefined): number {
   const [left, right] = [place(one), place(other)];

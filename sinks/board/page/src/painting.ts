@@ -58,18 +58,19 @@ export function usePainting(columns: Columns | null, state: State, keys: string[
     };
     let groups: Group[] | null = null;
     if (grouping) {
+      // By the values themselves, as the table does: some that differ look alike.
       const found = new Map<string, { value: Cell; its: string[] }>();
       for (const key of keys) {
         const place = at.get(key);
         const value = place === undefined ? null : (grouping[place] ?? null);
-        const label = cell(value, state.group);
-        found.set(label, { value, its: [...(found.get(label)?.its ?? []), key] });
+        const id = JSON.stringify(value);
+        found.set(id, { value, its: [...(found.get(id)?.its ?? []), key] });
       }
       const sorted = [...found].sort(([, one], [, other]) => inOrder(one.value, other.value));
-      groups = sorted.map(([label, { its }], number) => {
+      groups = sorted.map(([id, { value, its }], number) => {
         const lines = its.map(ofRun);
         const isOne = colours !== null && lines.every((each) => each.colour === lines[0]?.colour);
-        return { id: `group ${label}`, label: label || "none", keys: its, line: isOne && lines[0] ? lines[0] : line(number) };
+        return { id: `group ${id}`, label: value === null ? "none" : cell(value, state.group), keys: its, line: isOne && lines[0] ? lines[0] : line(number) };
       });
     }
     return { line: ofRun, palette: colours, groups, members, newest: columns?.keys ?? [] };

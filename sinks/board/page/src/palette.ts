@@ -3,6 +3,7 @@
 import { isDark, type Line, line } from "./colours";
 import { cell, number } from "./format";
 import { largest, smallest } from "./numbers";
+import { hasNoPlace } from "./order";
 import type { Cell } from "./source";
 
 const CATEGORIES = 8; // that have colours of their own
@@ -26,7 +27,7 @@ export interface Palette {
 
 /** Colours for the values that a name has in the runs. */
 export function palette(name: string, values: Cell[]): Palette {
-  const there = values.filter((value) => value !== null && value !== undefined && value !== "NaN");
+  const there = values.filter((value) => !hasNoPlace(value));
   if (there.length && there.every((value) => typeof value === "number")) return ofNumbers(name, there as number[]);
   const counts = new Map<string, number>();
   for (const value of there) counts.set(cell(value), (counts.get(cell(value)) ?? 0) + 1);

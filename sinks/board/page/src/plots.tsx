@@ -25,8 +25,12 @@ export interface PlotProps {
 
 type Spans = Record<string, [number, number]>;
 
-export function ParallelCoordinates(props: PlotProps & { filter: (condition: string) => void }) {
-  const { columns, names, colour, chosen, open, filter } = props;
+export function ParallelCoordinates(props: PlotProps & {
+  /** Has only such runs in the table; null where its filter knows no conditions. */
+  filter: ((condition: string) => void) | null;
+  draw: (keys: string[]) => void;
+}) {
+  const { columns, names, colour, chosen, open, filter, draw } = props;
   const canvas = useRef<HTMLCanvasElement>(null);
   const [spans, setSpans] = useState<Spans>({});
   const [under, setUnder] = useState<number | null>(null);
@@ -144,13 +148,14 @@ export function ParallelCoordinates(props: PlotProps & { filter: (condition: str
           const { axis, share } = at(event);
           drag.current = { axis, from: share };
           event.currentTarget.setPointerCapture(event.pointerId);
-        }} onPointerUp={released} />
+        }} onPointerUp={released} onPointerCancel={() => { drag.current = null; }} />
       <p class="under">
         {under !== null ? said(columns, names, under)
           : hasSpans ? `${inside} of ${columns.keys.length} runs are in the marked ranges`
           : "Drag along an axis to mark a range; click a line to open its run."}{" "}
         {hasSpans && <button onClick={() => setSpans({})}>all</button>}{" "}
-        {condition && inside > 0 && <button onClick={() => filter(condition)}>only these in the table</button>}
+        {hasSpans && inside > 0 && <button onClick={() => draw(columns.keys.filter((_, run) => isInside(run)))}>draw these</button>}{" "}
+        {filter && condition && inside > 0 && <button onClick={() => filter(condition)}>only these in the table</button>}
       </p>
     </div>
   );

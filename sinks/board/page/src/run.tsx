@@ -1,46 +1,61 @@
 // One run: what it said of itself, and what it recorded.
 
 import type { ComponentChildren } from "preact";
+import { useMemo } from "preact/hooks";
 import { useAsked } from "./asked";
+import { Boundary } from "./boundary";
+import { Curves } from "./curves";
 import { cell, duration, moment, number, size } from "./format";
+import { Media } from "./media";
 import { Moments } from "./moments";
+import type { Painting } from "./painting";
 import { Ending } from "./runs";
 import type { Named, RunAbout, Source } from "./source";
-import type { State } from "./state";
+import { RUN_PARTS, type State } from "./state";
 import { Steer } from "./steer";
 
 const REFRESH_MS = 1000;
 
-export function Run({ source, open, version, state, change, close }: {
+export function Run({ source, open, version, state, change, close, names, painting, table }: {
   source: Source;
   open: string;
   version: string;
   state: State;
   change: (part: Partial<State>, isStep?: boolean) => void;
   close: () => void;
+  names: Record<string, string>;
+  painting: Painting;
+  table: number;
 }) {
   const { answer: about, problem } = useAsked(open, version, () => source.run(open), {
     everyMs: REFRESH_MS, againMs: REFRESH_MS / 4, isWhole: (found) => found.are_all_checkpoints,
   });
+
+  // Its curves and media are shown as those of several are.
+  const alone = useMemo(() => ({ ...painting, groups: null }), [painting]);
+  const its = { source, state, change, keys: [open], names, painting: alone, versions: { [open]: version } };
+  const parts = {
+    "as a whole": () => (about ? <About about={about} /> : !problem && <p class="empty">…</p>),
+    curves: () => <Curves {...its} table={table} />,
+    media: () => <Media {...its} />,
+    "at a moment": () => <Moments key={open} source={source} open={open} version={version} time={state.time}
+      move={(time) => change({ time })} histograms={state.histograms} />,
+  };
 
   return (
     <section class="run" aria-label="one run">
       <div class="tools">
         <button onClick={close}>← all runs</button>
         <span class="tabs">
-          <button aria-pressed={!state.isMoment} onClick={() => change({ isMoment: false }, true)}>as a whole</button>
-          <button aria-pressed={state.isMoment} onClick={() => change({ isMoment: true }, true)}>at a moment</button>
+          {RUN_PARTS.map((part) => (
+            <button key={part} aria-pressed={state.part === part} onClick={() => change({ part }, true)}>{part}</button>
+          ))}
         </span>
       </div>
       {problem && <p class="wrong" role="alert">{problem}</p>}
       {source.isLive && about?.ending === "running" && <Steer source={source} open={open} />}
-      {state.isMoment ? (
-        <>
-          {about && <h2>{about.id} <Ending how={about.ending} /></h2>}
-          <Moments key={open} source={source} open={open} version={version} time={state.time}
-            move={(time) => change({ time })} histograms={state.histograms} />
-        </>
-      ) : about ? <About about={about} /> : !problem && <p class="empty">…</p>}
+      {about && <h2>{about.id} <Ending how={about.ending} /></h2>}
+      <Boundary key={state.part}>{parts[state.part]()}</Boundary>
     </section>
   );
 }
@@ -48,7 +63,6 @@ export function Run({ source, open, version, state, change, close }: {
 function About({ about }: { about: RunAbout }) {
   return (
     <>
-      <h2>{about.id} <Ending how={about.ending} /></h2>
       {about.name !== about.id && <p class="name">{about.name}</p>}
       {about.reason && <p>{about.reason}</p>}
       {about.notes && <p class="notes">{about.notes}</p>}
@@ -59,6 +73,7 @@ function About({ about }: { about: RunAbout }) {
         <Fact name="steps">{cell(about.steps)}</Fact>
         <Fact name="size">{size(about.size_bytes)}</Fact>
         <Fact name="group">{about.group}</Fact>
+        <Fact name="began from">{about.parent}</Fact>
         <Fact name="tags">{about.tags.join(", ")}</Fact>
         <Fact name="folder"><code>{about.path}</code></Fact>
         <Fact name="command"><code>{about.argv.join(" ")}</code></Fact>

@@ -4,7 +4,8 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { useAsked } from "./asked";
 import { cell, number as asNumber } from "./format";
 import { type Layout, layout } from "./groups";
-import { ChoiceOfName, Swatch, useNames } from "./legend";
+import { ChoiceOfName, Swatch, TITLES, useNames } from "./legend";
+import { RunLink } from "./links";
 import { MOST_DRAWN, type Painting } from "./painting";
 import type { Cell, Latest, Problem, Row, Source, Table, TableGroup } from "./source";
 import { Sparkline, useSparks } from "./sparkline";
@@ -13,6 +14,7 @@ import type { State } from "./state";
 const ROW = 30; // pixels, as in the style sheet
 const PART = 100; // rows asked for at once
 const PAUSE_MS = 250; // between letters of a condition
+const MOST_NAMES = 100; // of a kind in the choice of columns
 const TOO_MANY = `at most ${MOST_DRAWN} at once: untick one to draw another`;
 
 interface RunsProps {
@@ -84,10 +86,17 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
     if (place.current) fit.observe(place.current);
     return () => fit.disconnect();
   }, []);
-  useEffect(() => setTyped(state.where), [state.where]);
+  const sent = useRef(state.where);
+  useEffect(() => {
+    if (state.where !== sent.current) setTyped(state.where); // not what was typed here, perhaps on since
+    sent.current = state.where;
+  }, [state.where]);
   useEffect(() => {
     if (typed === state.where) return undefined;
-    const timer = setTimeout(() => change({ where: typed }), PAUSE_MS);
+    const timer = setTimeout(() => {
+      sent.current = typed;
+      change({ where: typed });
+    }, PAUSE_MS);
     return () => clearTimeout(timer);
   }, [typed]);
 
@@ -135,7 +144,7 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
         <ChoiceOfName label="group by" none="nothing" value={state.group} names={names} refresh={askNames}
           kinds={["hparams", "fields", "config", "environment"]} choose={(name) => change({ group: name })} />
       </div>
-      {wrong && <p class="wrong" role="alert">{wrong}</p>}
+      {wrong ? <p class="wrong" role="alert">{wrong}</p> : table?.unknown && <p class="note" role="status">{table.unknown}</p>}
       <div class="scroll" ref={place} tabIndex={0} role="region" aria-label="table of runs"
         onScroll={(event) => setTop(event.currentTarget.scrollTop)}>
         {table && !table.all ? <Nothing root={table.root} isLive={source.isLive} /> : table && !found ? (
@@ -186,10 +195,7 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
                       </label>
                     </td>
                     <th scope="row" title={row.name}>
-                      <a href={`#open=${row.key}`} onClick={(event) => {
-                        event.preventDefault();
-                        change({ open: row.key }, true);
-                      }}>{row.id}</a>
+                      <RunLink run={row.key} state={state} change={change}>{row.id}</RunLink>
                     </th>
                     <td title={row.problem}><Ending how={row.ending} /></td>
                     {spark && (
@@ -291,11 +297,22 @@ function Columns({ source, columns, change }: {
   const [isOpen, setOpen] = useState(false);
   const { answer: names, problem } = useAsked(isOpen ? "names" : null, 0, () => source.names());
   const [find, setFind] = useState("");
+  const place = useRef<HTMLDetailsElement>(null);
+  useEffect(() => {
+    if (!isOpen) return undefined;
+    const pressed = (event: Event): void => {
+      if (place.current && !place.current.contains(event.target as Node)) place.current.open = false;
+    };
+    addEventListener("pointerdown", pressed);
+    return () => removeEventListener("pointerdown", pressed);
+  }, [isOpen]);
   const toggle = (name: string, isShown: boolean): void =>
     change({ columns: isShown ? [...columns, name] : columns.filter((each) => each !== name) });
   return (
-    <details class="columns" onToggle={(event) => setOpen(event.currentTarget.open)} onKeyDown={(event) => {
-      if (event.key === "Escape") event.currentTarget.open = false;
+    <details class="columns" ref={place} onToggle={(event) => setOpen(event.currentTarget.open)} onKeyDown={(event) => {
+      if (event.key !== "Escape") return;
+      event.currentTarget.open = false;
+      event.currentTarget.querySelector("summary")?.focus();
     }}>
       <summary>columns</summary>
       <div class="choices">
@@ -307,13 +324,14 @@ function Columns({ source, columns, change }: {
           const near = its.filter((name) => name.toLowerCase().includes(find.toLowerCase()));
           return near.length > 0 && (
             <fieldset key={kind}>
-              <legend>{kind}</legend>
-              {near.slice(0, 100).map((name) => (
+              <legend>{TITLES[kind] ?? kind}</legend>
+              {near.slice(0, MOST_NAMES).map((name) => (
                 <label key={name}>
                   <input type="checkbox" checked={columns.includes(name)}
                     onChange={(event) => toggle(name, event.currentTarget.checked)} /> {name}
                 </label>
               ))}
+              {near.length > MOST_NAMES && <span class="note">and {near.length - MOST_NAMES} more: find them by name</span>}
             </fieldset>
           );
         })}

@@ -2,7 +2,7 @@
 
 import { cell, number } from "./format";
 import { largest, smallest } from "./numbers";
-import { inOrder, isMissing } from "./order";
+import { hasNoPlace, inOrder } from "./order";
 import type { Cell } from "./source";
 
 const SPREAD = 50; // a positive range as wide as this is shown by its logarithm
@@ -25,10 +25,6 @@ export function scaleOf(name: string, values: Cell[]): Scale {
   const there = values.filter((value) => !hasNoPlace(value));
   return there.length && there.every((value) => typeof value === "number")
     ? ofNumbers(name, there as number[]) : ofCategories(name, there);
-}
-
-function hasNoPlace(value: Cell | undefined): boolean {
-  return isMissing(value) || value === "Infinity" || value === "-Infinity";
 }
 
 function ofNumbers(name: string, values: number[]): Scale {

@@ -22,6 +22,8 @@ export interface Table {
   columns: string[];
   rows: Row[];
   groups: TableGroup[];
+  /** That none of these runs has what they are sorted or grouped by; empty if some have. */
+  unknown: string;
 }
 
 /** Runs with one value of what the table is grouped by, and the means of its columns. */
@@ -114,6 +116,8 @@ export interface Happened {
 /** All of a run's time: how long it is, what happened when, and how its system did. */
 export interface History {
   is_read: boolean;
+  /** Why its log could not be read to the end; empty if it could. */
+  problem: string;
   began_s: number;
   last_s: number;
   happened: (Happened & { kind: string })[];
@@ -214,6 +218,8 @@ export interface RunAbout {
   tags: string[];
   notes: string;
   group: string;
+  /** The run whose checkpoint it began from. */
+  parent: string;
   created_s: number;
   ending: string;
   reason: string;
@@ -239,6 +245,10 @@ export type Names = Record<string, string[]>;
 export interface Told {
   table: number;
   runs: Record<string, [number, string]>;
+  /** How many runs of the table go on, those that are not looked at too. */
+  going_on: number;
+  /** Of the runs that were asked about, those that are not there any more. */
+  missing: string[];
   /** Of runs that go on, what has changed: step, epoch, and the last values by metric. */
   latest: Record<string, Latest>;
 }

@@ -1,6 +1,6 @@
 // What the page shows, kept in the address, so that it can be opened again and passed on.
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { XAxis } from "./source";
 
 export interface State {
@@ -31,8 +31,9 @@ export interface State {
   up: string;
   /** The two runs that are compared; the first that are drawn if fewer. */
   pair: string[];
-  /** Of an open run: a moment of it is shown, seconds after it began; null for its end. */
-  isMoment: boolean;
+  /** What is shown of an open run. */
+  part: RunPart;
+  /** The moment that is shown of it, seconds after it began; null for its end. */
   time: number | null;
 }
 
@@ -40,12 +41,17 @@ export type HistogramView = (typeof HISTOGRAM_VIEWS)[number];
 
 export const HISTOGRAM_VIEWS = ["ridge", "heat map", "bars"] as const;
 
+export type RunPart = (typeof RUN_PARTS)[number];
+
+export const RUN_PARTS = ["as a whole", "curves", "media", "at a moment"] as const;
+
 export type View = (typeof VIEWS)[number];
 
 export const VIEWS = ["runs", "curves", "media", "compare"] as const;
 
 const AXES: XAxis[] = ["step", "epoch", "time", "wall"];
 const TOKEN = "nightbus-board-token";
+const REST_MS = 500; // browsers take few changes of the address: it is written again when they rest
 
 function read(): State {
   const said = new URLSearchParams(location.hash.slice(1));
@@ -67,7 +73,7 @@ function read(): State {
     group: said.get("group") ?? "",
     isEach: said.get("each") === "1",
     at: Number(said.get("at") ?? NaN) >= 0 ? Number(said.get("at")) : null,
-    isMoment: said.get("moment") === "1",
+    part: RUN_PARTS.find((part) => part === said.get("part")) ?? "as a whole",
     time: Number(said.get("time") ?? NaN) >= 0 ? Number(said.get("time")) : null,
     axes: said.getAll("axis"),
     across: said.get("across") ?? "",
@@ -77,7 +83,8 @@ function read(): State {
   };
 }
 
-function written(state: State): string {
+/** The address of what the page shows, from the ``#``. */
+export function addressOf(state: State): string {
   const said = new URLSearchParams();
   const put = (name: string, value: string): void => {
     if (value) said.set(name, value);
@@ -98,7 +105,7 @@ function written(state: State): string {
   put("colour", state.colour);
   put("group", state.group);
   if (state.at !== null) put("at", String(state.at));
-  put("moment", state.isMoment ? "1" : "");
+  put("part", state.part === "as a whole" ? "" : state.part);
   if (state.time !== null) put("time", String(Number(state.time.toPrecision(8))));
   for (const name of state.axes) said.append("axis", name);
   put("across", state.across);
@@ -117,6 +124,10 @@ export function takeToken(): string {
     said.delete("token");
     history.replaceState(null, "", `#${said}`);
   }
+  // An address that is pasted over one of this page changes no more than what is behind the #.
+  addEventListener("hashchange", () => {
+    if (new URLSearchParams(location.hash.slice(1)).has("token")) location.reload();
+  });
   try {
     if (given) localStorage.setItem(TOKEN, given);
     return given ?? localStorage.getItem(TOKEN) ?? "";
@@ -128,19 +139,33 @@ export function takeToken(): string {
 /** The state, and a function that changes a part of it; ``isStep`` for the button "back". */
 export function useAddress(): [State, (part: Partial<State>, isStep?: boolean) => void] {
   const [state, setState] = useState(read);
+  const resting = useRef(0);
   useEffect(() => {
-    const moved = (): void => setState(read());
+    const moved = (): void => {
+      clearTimeout(resting.current);
+      setState(read());
+    };
     addEventListener("hashchange", moved);
     return () => removeEventListener("hashchange", moved);
   }, []);
   const change = (part: Partial<State>, isStep = false): void => {
     setState((before) => {
       const after = { ...before, ...part };
-      const address = written(after);
+      const address = addressOf(after);
       if (isStep) history.pushState(null, "", address);
-      else history.replaceState(null, "", address);
+      else replace(address);
+      clearTimeout(resting.current);
+      resting.current = window.setTimeout(() => replace(address), REST_MS);
       return after;
     });
   };
   return [state, change];
+}
+
+function replace(address: string): void {
+  try {
+    history.replaceState(null, "", address);
+  } catch {
+    // Too often for this browser, as a slider moves.
+  }
 }

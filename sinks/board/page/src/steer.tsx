@@ -7,7 +7,7 @@ import type { Offer, Problem, Source, SteerAnswer, Wish } from "./source";
 const REFRESH_MS = 5000;
 
 export function Steer({ source, open }: { source: Source; open: string }) {
-  const [offer, setOffer] = useState<Offer | null>(null);
+  const [offer, setOffer] = useState<Offer | null | undefined>(undefined);
   const [answer, setAnswer] = useState<SteerAnswer | null>(null);
   const [said, setSaid] = useState("");
   const [asked, setAsked] = useState("");
@@ -37,7 +37,10 @@ export function Steer({ source, open }: { source: Source; open: string }) {
       clearTimeout(timer);
     };
   }, [open]);
-  if (!offer) return null;
+  if (offer === undefined) return null;
+  if (offer === null) {
+    return <p class="note">This board only reads: <code>nightbus board --steer</code> lets you stop, pause, validate and save here.</p>;
+  }
 
   const steered = async (wish: Wish): Promise<SteerAnswer> => {
     try {
