@@ -106,5 +106,5 @@ def test_the_moments_of_a_run_whose_log_cannot_be_read_say_why(
         segment.write_bytes(b"not a log")
     with served(tmp_path) as address:
         page = open_page(f"{address}&open={run.path.name}&part=at+a+moment")
-        page.get_by_text("No moments of it can be read").wait_for()
+        page.get_by_role("alert").get_by_text("its first bytes are wrong").wait_for()
         assert page.get_by_text("after it began").count() == 0

@@ -2,7 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
-import { isDark, type Line } from "./colours";
+import { inks, isDark, type Line } from "./colours";
 import { duration, moment, number } from "./format";
 import { extent, type Frame, heights, type Ordered, ordered, paint, type Shown, type Span } from "./lines";
 import type { Source, XAxis } from "./source";
@@ -14,7 +14,7 @@ const REST_MS = 120; // that a part is looked at before it is read in detail
 const MOST_STRETCHES = 6_000; // of all curves together: of more, lines cannot be told apart
 const MOST_SHOWN = 8; // of values under the pointer
 
-export interface ChartProps {
+interface ChartProps {
   source: Source;
   metric: string;
   lines: Drawn[];
@@ -131,9 +131,8 @@ export function Chart(props: ChartProps) {
   const isDrawn = drawn > 0;
   useEffect(() => {
     if (!isVisible || !place.current || !isDrawn) return undefined;
-    const text = isDark.matches ? "#c9d1d9" : "#333a44";
-    const grid = { stroke: isDark.matches ? "#30363d" : "#e3e7ec", width: 1 };
-    const axis = { stroke: text, grid, ticks: grid, font: "11px system-ui" };
+    const grid = { stroke: inks().edge, width: 1 };
+    const axis = { stroke: inks().quiet, grid, ticks: grid, font: "11px system-ui" };
     const made = new uPlot(
       {
         width: place.current.clientWidth,
@@ -291,7 +290,7 @@ function values({ at, top }: Pointer, props: ChartProps, curves: Map<string, Ord
   return <>{where}: {shown}{more > 0 ? ` and ${more} more` : ""}</>;
 }
 
-export function nearest(x: Float64Array, at: number): number {
+function nearest(x: Float64Array, at: number): number {
   let low = 0;
   let high = x.length - 1;
   while (low < high) {

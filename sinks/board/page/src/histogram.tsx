@@ -1,7 +1,7 @@
 // Histograms: one as bars; many over steps one behind the other, or as a map of densities.
 
 import { useEffect, useRef } from "preact/hooks";
-import { isDark } from "./colours";
+import { inks } from "./colours";
 import { number } from "./format";
 import { largest } from "./numbers";
 import { along } from "./palette";
@@ -112,12 +112,8 @@ function densities({ edges, counts }: Histogram): number[] {
   });
 }
 
-function textColour(): string {
-  return isDark.matches ? "#9da7b1" : "#57606a";
-}
-
 function axis(ctx: CanvasRenderingContext2D, [low, high]: Range, left: number, right: number, y: number): void {
-  ctx.fillStyle = textColour();
+  ctx.fillStyle = inks().quiet;
   ctx.textBaseline = "top";
   ([[low, left, "left"], [(low + high) / 2, (left + right) / 2, "center"], [high, right, "right"]] as
     [number, number, CanvasTextAlign][]).forEach(([value, x, align]) => {
@@ -151,7 +147,7 @@ function ridge(ctx: CanvasRenderingContext2D, all: Histogram[], current: Histogr
   const room = (HEIGHT - FOOT - 8) * 0.45; // of the highest
   const [first, last] = [8 + room, HEIGHT - FOOT - 2];
   const x = (value: number): number => 4 + ((value - range[0]) / (range[1] - range[0])) * (width - LEFT - 8);
-  const back = isDark.matches ? "#0d1117" : "#ffffff";
+  const { back } = inks();
   chosen.forEach((each, at) => {
     const base = count > 1 ? first + ((last - first) * at) / (count - 1) : last;
     const shape = new Path2D();
@@ -171,7 +167,7 @@ function ridge(ctx: CanvasRenderingContext2D, all: Histogram[], current: Histogr
     ctx.lineWidth = isCurrent ? 2 : 1;
     ctx.stroke(shape);
     if (isCurrent || at === 0 || at === count - 1) {
-      ctx.fillStyle = textColour();
+      ctx.fillStyle = inks().quiet;
       ctx.textAlign = "right";
       ctx.textBaseline = "bottom";
       if (isCurrent || Math.abs(chosen.indexOf(current) - at) * (last - first) > 14 * count) {
@@ -204,7 +200,7 @@ function map(ctx: CanvasRenderingContext2D, all: Histogram[], current: Histogram
     ctx.fillRect(LEFT + at * wide, bottom - (row + 1) * tall, wide + 0.4, tall + 0.4);
   }));
   const here = LEFT + (all.indexOf(current) + 0.5) * wide;
-  ctx.strokeStyle = textColour();
+  ctx.strokeStyle = inks().quiet;
   ctx.setLineDash([3, 3]);
   ctx.strokeRect(here, top, 0, bottom - top);
   ctx.setLineDash([]);

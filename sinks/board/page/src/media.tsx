@@ -94,7 +94,7 @@ export function Media({ source, state, change, keys, names, painting, versions }
 }
 
 /** A slider over the steps at which something is; the keys of sliders move it from one to the next. */
-export function StepSlider({ steps, at, isLast, move }: {
+function StepSlider({ steps, at, isLast, move }: {
   steps: number[];
   at: number;
   /** It stays with the last as more come. */

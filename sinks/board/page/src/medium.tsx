@@ -12,7 +12,7 @@ const MOST_KEPT = 200;
 const MOST_CHARACTERS = 50e6; // of pictures that are kept
 
 /** The number of the last at or before a step; the first if all are later. */
-export function itemAt(steps: number[], at: number): number {
+function itemAt(steps: number[], at: number): number {
   let found = 0;
   steps.forEach((step, place) => {
     if (step <= at) found = place;

@@ -2,9 +2,8 @@
 
 import { useMemo } from "preact/hooks";
 import { useAsked } from "./asked";
-import { isDark } from "./colours";
+import { inks, line } from "./colours";
 import { cell, duration, moment, number, size } from "./format";
-import { line } from "./colours";
 import { useMedia } from "./media";
 import { MediumCard } from "./medium";
 import { largest, smallest } from "./numbers";
@@ -206,7 +205,7 @@ function Timeline({ hooks }: { hooks: Ran[] }) {
           </rect>
         ))}
         {first < 0 && last > 0 && <line x1={(-first / whole) * 1000} x2={(-first / whole) * 1000} y1="0" y2={deep * 22 + 16}
-          stroke={isDark.matches ? "#e6edf3" : "#1c2128"} stroke-width="2" vector-effect="non-scaling-stroke" />}
+          stroke={inks().text} stroke-width="2" vector-effect="non-scaling-stroke" />}
       </svg>
       <p class="entries">{longest.map(([name, took]) => (
         <span key={name} class="value"><i style={{ background: line(names.indexOf(name)).colour }} />{name} <b>{duration(took)}</b></span>

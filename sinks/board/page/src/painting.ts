@@ -26,7 +26,6 @@ export interface Painting {
   groups: Group[] | null;
   /** Runs that have the value of a group, the newest first. */
   members(value: Cell): string[];
-  newest: string[];
 }
 
 /** The values that runs have of the chosen names, asked for again as runs come and go; and why there are none. */
@@ -73,7 +72,7 @@ export function usePainting(columns: Columns | null, state: State, keys: string[
         return { id: `group ${id}`, label: value === null ? "none" : cell(value, state.group), keys: its, line: isOne && lines[0] ? lines[0] : line(number) };
       });
     }
-    return { line: ofRun, palette: colours, groups, members, newest: columns?.keys ?? [] };
+    return { line: ofRun, palette: colours, groups, members };
   }, [columns, state.colour, state.group, keys.join(), dark]);
 }
 

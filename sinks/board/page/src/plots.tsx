@@ -1,7 +1,7 @@
 // Many runs on a canvas: parallel coordinates of what was set and what came out, and one against another.
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { isDark } from "./colours";
+import { inks, isDark } from "./colours";
 import { cell } from "./format";
 import { type Scale, scaleOf } from "./scales";
 import type { Columns } from "./source";
@@ -15,7 +15,7 @@ const NEAR = 12; // pixels from the pointer
 const MOST_FAINT = 400; // points; more are drawn paler
 const MANY = 250; // lines; the more there are, the paler they are drawn
 
-export interface PlotProps {
+interface PlotProps {
   columns: Columns;
   names: string[];
   colour: (key: string) => string;
@@ -85,7 +85,7 @@ export function ParallelCoordinates(props: PlotProps & {
       ctx.globalAlpha = rank === 2 ? 0.85 : Math.min(rank === 0 ? 0.35 : 0.85, Math.max(MANY / its.length, 0.05));
       ctx.lineWidth = rank === 2 ? 1.8 : 1;
       for (const run of its) {
-        ctx.strokeStyle = rank === 0 ? faint() : colour(columns.keys[run] as string);
+        ctx.strokeStyle = rank === 0 ? inks().edge : colour(columns.keys[run] as string);
         path(ctx, x, run);
       }
     });
@@ -174,8 +174,8 @@ export function Scatter({ columns, names, colour, chosen, open }: PlotProps) {
     const [across, up] = scales;
     if (!across || !up) return;
     ctx.font = FONT;
-    ctx.strokeStyle = faint();
-    ctx.fillStyle = quiet();
+    ctx.strokeStyle = inks().edge;
+    ctx.fillStyle = inks().quiet;
     ctx.lineWidth = 1;
     for (const { label, at } of spaced(up.ticks, 16 / (HEIGHT - TOP - BOTTOM))) {
       ctx.textAlign = "right";
@@ -273,7 +273,7 @@ function drawAxis(ctx: CanvasRenderingContext2D, scale: Scale, places: (axis: nu
   const isLast = count > 1 && axis === count - 1;
   const room = isLast ? places(0) - 7 : gap - 10; // as wide a margin as before the first
   ctx.font = FONT;
-  ctx.strokeStyle = quiet();
+  ctx.strokeStyle = inks().quiet;
   ctx.lineWidth = 1;
   ctx.strokeRect(x, TOP, 0, HEIGHT - BOTTOM - TOP);
   if (span) {
@@ -291,11 +291,11 @@ function drawAxis(ctx: CanvasRenderingContext2D, scale: Scale, places: (axis: nu
 
 /** Text with a little of the background around it: lines go through behind. */
 function label(ctx: CanvasRenderingContext2D, text: string, x: number, y: number): void {
-  ctx.strokeStyle = isDark.matches ? "#0d1117" : "#ffffff";
+  ctx.strokeStyle = inks().back;
   ctx.lineWidth = 3;
   ctx.lineJoin = "round";
   ctx.strokeText(text, x, y);
-  ctx.fillStyle = isDark.matches ? "#e6edf3" : "#1c2128";
+  ctx.fillStyle = inks().text;
   ctx.fillText(text, x, y);
 }
 
@@ -309,13 +309,5 @@ function spaced<T extends { at: number }>(ticks: T[], room: number): T[] {
   const kept: T[] = [];
   for (const tick of ticks) if (!kept.length || tick.at - (kept.at(-1) as T).at >= room) kept.push(tick);
   return kept;
-}
-
-function faint(): string {
-  return isDark.matches ? "#30363d" : "#d8dee4";
-}
-
-function quiet(): string {
-  return isDark.matches ? "#9da7b1" : "#57606a";
 }
 

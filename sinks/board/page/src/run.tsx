@@ -1,7 +1,7 @@
 // One run: what it said of itself, and what it recorded.
 
 import type { ComponentChildren } from "preact";
-import { useMemo } from "preact/hooks";
+import { useEffect, useMemo, useRef } from "preact/hooks";
 import { useAsked } from "./asked";
 import { Boundary } from "./boundary";
 import { Curves } from "./curves";
@@ -15,6 +15,7 @@ import { RUN_PARTS, type State } from "./state";
 import { Steer } from "./steer";
 
 const REFRESH_MS = 1000;
+const ONE_COLUMN = "(max-width: 1000px)"; // as in the style sheet
 
 export function Run({ source, open, version, state, change, close, names, painting, table }: {
   source: Source;
@@ -31,11 +32,21 @@ export function Run({ source, open, version, state, change, close, names, painti
     everyMs: REFRESH_MS, againMs: REFRESH_MS / 4, isWhole: (found) => found.are_all_checkpoints,
   });
 
+  const back = useRef<HTMLButtonElement>(null);
+  useEffect(() => {
+    // Where the table is not beside it, what was focused there is gone.
+    if (matchMedia(ONE_COLUMN).matches) back.current?.focus();
+  }, [open]);
   // Its curves and media are shown as those of several are.
   const alone = useMemo(() => ({ ...painting, groups: null }), [painting]);
   const its = { source, state, change, keys: [open], names, painting: alone, versions: { [open]: version } };
   const parts = {
-    "as a whole": () => (about ? <About about={about} /> : !problem && <p class="empty">…</p>),
+    "as a whole": () => (
+      <>
+        {problem && <p class="wrong" role="alert">{problem}</p>}
+        {about ? <About about={about} /> : !problem && <p class="empty">…</p>}
+      </>
+    ),
     curves: () => <Curves {...its} table={table} />,
     media: () => <Media {...its} />,
     "at a moment": () => <Moments key={open} source={source} open={open} version={version} time={state.time}
@@ -45,14 +56,13 @@ export function Run({ source, open, version, state, change, close, names, painti
   return (
     <section class="run" aria-label="one run">
       <div class="tools">
-        <button onClick={close}>← all runs</button>
+        <button ref={back} onClick={close}>← all runs</button>
         <span class="tabs">
           {RUN_PARTS.map((part) => (
             <button key={part} aria-pressed={state.part === part} onClick={() => change({ part }, true)}>{part}</button>
           ))}
         </span>
       </div>
-      {problem && <p class="wrong" role="alert">{problem}</p>}
       {source.isLive && about?.ending === "running" && <Steer source={source} open={open} />}
       {about && <h2>{about.id} <Ending how={about.ending} /></h2>}
       <Boundary key={state.part}>{parts[state.part]()}</Boundary>
