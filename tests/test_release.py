@@ -1,5 +1,6 @@
 """What a release tells about itself, in several files."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -26,9 +27,20 @@ def test_a_wheel_is_tried_with_each_extra_for_users() -> None:
     assert extras == set(try_wheel.PROGRAMS) | set(try_wheel.FOR_OTHERS)
 
 
-def test_the_oldest_versions_are_those_that_are_required() -> None:
-    lines = try_versions.constraints("oldest", ["torch"])
+def test_a_package_is_kept_as_the_other_tests_have_it() -> None:
+    (kept,) = try_versions.constraints("oldest", ["torch"])
 
-    assert "trio==0.27" in lines
-    assert not any(line.startswith("torch==2.6") for line in lines)
-    assert [line for line in lines if line.startswith("trio==")] == ["trio==0.27"]
+    assert kept.startswith("torch==")
+    assert kept in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+
+
+def test_a_package_that_is_not_pinned_cannot_be_kept() -> None:
+    with pytest.raises(SystemExit, match="does not pin torhc"):
+        try_versions.constraints("oldest", ["torhc"])
+
+
+def test_a_workflow_tries_each_python_that_the_package_names() -> None:
+    steps = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    named = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
+
+    assert sorted(set(re.findall(r'python: "(3\.\d+)"', steps))) == named

@@ -1,5 +1,7 @@
 """The library's own messages: quiet, and when they speak, they say where the run is."""
 
+import re
+
 import pytest
 
 import nightbus as nb
@@ -24,8 +26,9 @@ def test_a_warning_names_the_run_and_where_it_is(capfd: pytest.CaptureFixture[st
 
     said = capfd.readouterr().err
     assert "careful" in said
-    for part in ("run=digits-7f3a", "epoch=3", "step=77", "rank=0", "reason='a test'"):
+    for part in ("run=digits-7f3a", "epoch=3", "step=77", "rank=0"):
         assert part in said
+    assert re.search("reason='?a test", said)  # structlog 24.4 does not quote it
 
 
 def test_more_is_said_on_request(
