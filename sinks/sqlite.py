@@ -129,7 +129,7 @@ class SQLite(Sink):
         if self.folder is None:  # in the run's folder: readable by its owner alone
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
         # Each write may come from another thread, but never two at once.
-        database = sqlite3.connect(self.path, _BUSY_TIMEOUT_S, check_same_thread=False)
+        database = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, check_same_thread=False)
         try:
             (version,) = database.execute("PRAGMA user_version").fetchone()
             (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()

@@ -12,6 +12,8 @@ import try_wheel
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
+VERSIONS_PAGE = (ROOT / "docs" / "versions.md").read_text(encoding="utf-8")
+
 
 def test_all_files_tell_the_same_version() -> None:
     assert set(check_version.versions().values()) == {PROJECT["version"]}
@@ -39,8 +41,23 @@ def test_a_package_that_is_not_pinned_cannot_be_kept() -> None:
         try_versions.constraints("oldest", ["torhc"])
 
 
-def test_a_workflow_tries_each_python_that_the_package_names() -> None:
-    steps = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+def test_the_page_of_versions_says_what_is_required_and_tested() -> None:
+    rows = [line.split("|") for line in VERSIONS_PAGE.splitlines() if line.startswith("| ")]
+    told = {row[1].strip(): (row[2].strip(), row[3].strip()) for row in rows}
+    pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+
+    for package in try_versions.required():
+        if package not in told:
+            continue
+        lowest, tested = told[package]
+        assert f"{package}>={lowest}" in PROJECT["dependencies"]
+        assert any(line.startswith(f"{package}=={tested}.") for line in pinned)
+    assert {"torch", "torchmetrics", "trio", "msgspec", "numpy"} <= set(told)
+
+
+def test_what_names_the_pythons_agrees() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
     named = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
 
-    assert sorted(set(re.findall(r'python: "(3\.\d+)"', steps))) == named
+    assert re.findall(r'python: "(3\.\d+)"', workflow) == named
+    assert re.findall(r"^\| (3\.\d+) \|", VERSIONS_PAGE, re.MULTILINE) == named
