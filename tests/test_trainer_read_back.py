@@ -144,3 +144,23 @@ def test_the_accelerator_is_an_object_that_is_equal_to_its_name(given: str) -> N
     assert isinstance(accelerator, Accelerator)
     assert isinstance(accelerator, CPUAccelerator) is (found == "cpu")
     assert str(accelerator) == found
+
+
+def test_a_name_that_the_trainer_lacks_is_answered_with_the_nearest_one_once() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'precision_plugin'; did you mean prec"):
+        _ = made().precision_plugin
+
+
+def test_a_property_that_cannot_be_read_yet_says_what_it_lacks() -> None:
+    class Early(nb.Callback):
+        error: AttributeError
+
+        def on_init_start(self, trainer: Any) -> None:
+            with pytest.raises(AttributeError) as caught:
+                _ = trainer.lightning_module
+            self.error = caught.value
+
+    early = Early()
+    nb.Trainer(max_epochs=1, callbacks=[early])
+
+    assert "'_module'" in str(early.error)

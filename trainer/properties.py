@@ -88,7 +88,10 @@ class TrainerProperties(DataProperties):
                 return arguments[name]
             if name in FORMER_NAMES and arguments:
                 return self._given_formerly.get(name, default_of_former(name))
-            near = [] if name.startswith("_") else get_close_matches(name, [*arguments, *dir(self)])
+            if isinstance(own := getattr(type(self), name, None), property):
+                return own.fget(self)  # again, for the error in it, which Python has dropped
+            known = {*arguments, *dir(self)}
+            near = [] if name.startswith("_") else get_close_matches(name, sorted(known))
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise AttributeError(f"Trainer has no attribute {name!r}{hint}")
 
