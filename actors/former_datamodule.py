@@ -1,10 +1,13 @@
 """What datamodules for Lightning 1.x have: transforms, sizes, and arguments of a command line."""
 
 from argparse import ArgumentParser, Namespace
-from inspect import Parameter, signature
-from typing import Any, Self
+from typing import Any, Self, cast
 
-from .parsed_arguments import add_options
+from .parsed_arguments import (
+    add_argparse_args,
+    from_argparse_args,
+    get_init_arguments_and_types,
+)
 
 
 class FormerDataModule:
@@ -52,7 +55,7 @@ class FormerDataModule:
     @classmethod
     def get_init_arguments_and_types(cls) -> list[tuple[str, tuple[Any, ...], Any]]:
         """Return the name, the types and the default of each argument of ``__init__``."""
-        return [(p.name, (p.annotation,), p.default) for p in _parameters(cls)]
+        return get_init_arguments_and_types(cls)
 
     @classmethod
     def add_argparse_args(cls, parent_parser: ArgumentParser, **kwargs: Any) -> ArgumentParser:
@@ -65,13 +68,7 @@ class FormerDataModule:
         Returns:
             The same parser.
         """
-        group = parent_parser.add_argument_group(cls.__name__)
-        defaults = {
-            p.name: None if p.default is Parameter.empty else p.default for p in _parameters(cls)
-        }
-        texts = [p.name for p in _parameters(cls) if p.annotation in (str, "str")]
-        add_options(parent_parser, group, defaults, texts)
-        return parent_parser
+        return add_argparse_args(cls, parent_parser)
 
     @classmethod
     def from_argparse_args(cls, args: ArgumentParser | Namespace, **kwargs: Any) -> Self:
@@ -84,12 +81,4 @@ class FormerDataModule:
         Returns:
             The datamodule.
         """
-        parsed = args.parse_args() if isinstance(args, ArgumentParser) else args
-        names = [p.name for p in _parameters(cls)]
-        given = {name: value for name, value in vars(parsed).items() if name in names}
-        return cls(**{**given, **kwargs})
-
-
-def _parameters(cls: type) -> list[Parameter]:
-    several = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-    return [p for p in signature(cls).parameters.values() if p.kind not in several]
+        return cast("Self", from_argparse_args(cls, args, **kwargs))

@@ -166,6 +166,15 @@ HOME_OF = {
         ),
         ".trainer.lightning_cli.registries",
     ),
+    **dict.fromkeys(
+        (
+            "add_argparse_args",
+            "from_argparse_args",
+            "get_init_arguments_and_types",
+            "parse_argparser",
+        ),
+        ".actors.parsed_arguments",
+    ),
     "reset_seed": ".actors.data.rng",
     "get_standard_metrics": ".actors.callbacks.progress_bar",
     **dict.fromkeys(
@@ -280,9 +289,6 @@ _INSTEAD = {
     "is_shared_filesystem": "nothing asks for it: rank 0 writes checkpoints",
     "is_wrapped": "nothing is wrapped: it is of Fabric",
     "load": "use nightbus.load_checkpoint(path)",
-    **dict.fromkeys(
-        ("add_argparse_args", "from_argparse_args"), "use the methods of Trainer of these names"
-    ),
     "pl_worker_init_function": (
         "use seed_everything(seed, workers=True), which seeds the workers of training loaders"
     ),

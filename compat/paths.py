@@ -149,7 +149,8 @@ _PYTORCH = {
     "utilities": "FLOAT16_EPSILON FLOAT32_EPSILON FLOAT64_EPSILON apply_to_collection",
     "utilities.apply_func": "apply_to_collection apply_to_collections move_data_to_device",
     "utilities.argparse": (
-        "add_argparse_args from_argparse_args str_to_bool str_to_bool_or_int str_to_bool_or_str"
+        "add_argparse_args from_argparse_args get_init_arguments_and_types parse_argparser "
+        "str_to_bool str_to_bool_or_int str_to_bool_or_str"
     ),
     "utilities.cli": (
         "ArgsType CALLBACK_REGISTRY DATAMODULE_REGISTRY LOGGER_REGISTRY LRSchedulerCallable "

@@ -74,12 +74,16 @@ class FitLoop(Loop):
 
     @property
     def max_epochs(self) -> int | None:
-        """Maximum number of epochs; None for no limit."""
+        """Maximum number of epochs; None or -1 for no limit."""
         return self._max_epochs
 
     @max_epochs.setter
     def max_epochs(self, value: int | None) -> None:
-        self._max_epochs = None if check_at_least("max_epochs", value, -1) == -1 else value
+        self._max_epochs = check_at_least("max_epochs", value, -1)
+
+    @property
+    def _epochs(self) -> int | None:
+        return None if self.max_epochs == -1 else self.max_epochs
 
     @property
     def batch_idx(self) -> int:
@@ -111,7 +115,8 @@ class FitLoop(Loop):
     @property
     def reached_limit(self) -> bool:
         """True if max_epochs or max_steps are done."""
-        if self.max_epochs is not None and self.current_epoch >= self.max_epochs:
+        epochs = self._epochs
+        if epochs is not None and self.current_epoch >= epochs:
             return True
         return 0 <= self.max_steps <= self.global_step
 
@@ -145,7 +150,7 @@ class FitLoop(Loop):
         # A run that was saved when complete is still at its last epoch.
         ended = 1 if self.done and self.current_epoch else 0
         context.place.move(epoch=self.current_epoch - ended, batch_idx=-1)
-        context.announce_loop("fit", self.max_epochs, "epoch", done=self.current_epoch)
+        context.announce_loop("fit", self._epochs, "epoch", done=self.current_epoch)
         context.routes.call("on_train_start")
         context.checkpointer.begin_training()
         if (
@@ -222,7 +227,7 @@ class FitLoop(Loop):
         steps, before = self.global_step, self._steps_before
         self._steps_before = steps
         self._idle = 0 if steps > before else self._idle + max(1, self.batch_idx + 1)
-        if self.max_epochs is not None or self._loop_context.has_time_limit:
+        if self._epochs is not None or self._loop_context.has_time_limit:
             return
         if self.max_steps > 0 and self._idle >= max(self.max_steps, _IDLE_BATCHES):
             raise UsageError(

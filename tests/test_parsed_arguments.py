@@ -1,6 +1,7 @@
 """A Trainer made of parsed arguments, as scripts for Lightning 1.x make one."""
 
 from argparse import ArgumentParser, Namespace
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -35,6 +36,26 @@ def test_an_option_is_an_argument(options: list[str], argument: str, value: Any)
     assert run.arguments[argument] == value
 
 
+@pytest.mark.parametrize(
+    ("options", "argument", "value"),
+    [
+        (["--auto_lr_find"], "auto_lr_find", True),
+        (["--auto_lr_find", "rate"], "auto_lr_find", "rate"),
+        (["--auto_scale_batch_size", "OFF"], "auto_scale_batch_size", False),
+        (["--benchmark", "t"], "benchmark", True),
+        (["--fast_dev_run", "0"], "fast_dev_run", False),
+        (["--limit_val_batches", "0"], "limit_val_batches", 0),
+        (["--stochastic_weight_avg", "1"], "stochastic_weight_avg", True),
+    ],
+)
+def test_what_may_be_true_or_false_is_read_in_all_the_words_for_it(
+    options: list[str], argument: str, value: Any
+) -> None:
+    found = vars(parsed(*options))[argument]
+
+    assert (found, type(found)) == (value, type(value))
+
+
 def test_without_options_a_trainer_has_its_defaults() -> None:
     made = nb.Trainer.from_argparse_args(parsed(), accelerator="cpu")
 
@@ -60,3 +81,38 @@ def test_an_option_of_the_script_is_left_as_it_is() -> None:
 def test_what_is_no_parser_is_refused() -> None:
     with pytest.raises(nb.UsageError, match=r"expects an argparse\.ArgumentParser, not dict"):
         nb.Trainer.add_argparse_args({})  # type: ignore[arg-type]
+
+
+class Options:
+    """Options of a script.
+
+    Args:
+        width: of a layer, 100 % of it.
+    """
+
+    def __init__(self, width: int = 4, name: str = "", deep: bool = False) -> None:
+        self.given = (width, name, deep)
+
+
+def test_any_class_has_its_arguments_on_a_command_line_under_lightnings_names() -> None:
+    module: Any = import_module("nightbus.compat.pytorch_lightning.utilities.argparse")
+    parser = ArgumentParser()
+
+    assert module.add_argparse_args(Options, parser) is parser
+    parsed = parser.parse_args(["--width", "8", "--name", "7", "--deep"])
+
+    assert "of a layer, 100 % of it." in parser.format_help()
+    assert module.from_argparse_args(Options, parsed).given == (8, "7", True)
+    assert module.get_init_arguments_and_types(Options)[0] == ("width", (int,), 4)
+
+
+def test_options_without_a_group_are_those_of_a_new_parser() -> None:
+    module: Any = import_module("nightbus.compat.pytorch_lightning.utilities.argparse")
+    former = ArgumentParser()
+    former.add_argument("--lr", type=float)
+
+    parser = module.add_argparse_args(Options, former, use_argument_group=False)
+    parsed = module.parse_argparser(Options, parser.parse_args(["--lr", "0.5"]))
+
+    assert (parsed.lr, parsed.width) == (0.5, 4)
+    assert module.parse_argparser(Options, Namespace(deep=None)).deep is True

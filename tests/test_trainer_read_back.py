@@ -148,7 +148,7 @@ def test_the_accelerator_is_an_object_that_is_equal_to_its_name(given: str) -> N
 
 def test_a_name_that_the_trainer_lacks_is_answered_with_the_nearest_one_once() -> None:
     with pytest.raises(AttributeError, match="no attribute 'precision_plugin'; did you mean prec"):
-        _ = made().precision_plugin
+        _ = made().precision_plugin  # type: ignore[attr-defined]
 
 
 def test_a_property_that_cannot_be_read_yet_says_what_it_lacks() -> None:
@@ -164,3 +164,10 @@ def test_a_property_that_cannot_be_read_yet_says_what_it_lacks() -> None:
     nb.Trainer(max_epochs=1, callbacks=[early])
 
     assert "'_module'" in str(early.error)
+
+
+def test_no_limit_of_epochs_reads_as_it_was_given() -> None:
+    run = nb.Trainer(max_epochs=-1, max_steps=3)
+
+    assert (run.max_epochs, run.fit_loop.max_epochs) == (-1, -1)
+    assert not run.fit_loop.reached_limit

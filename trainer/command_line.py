@@ -10,6 +10,22 @@ from ..bus.errors import UsageError
 
 _OBJECTS = ("callbacks", "actors", "sinks")  # which no text describes
 _TEXTS = ("run_name", "notes", "group", "default_root_dir")
+_TRUTHS = (
+    "auto_lr_find",
+    "auto_scale_batch_size",
+    "auto_select_gpus",
+    "benchmark",
+    "checkpoint_callback",
+    "deterministic",
+    "early_stop_callback",
+    "move_metrics_to_cpu",
+    "reload_dataloaders_every_epoch",
+    "replace_sampler_ddp",
+    "show_progress_bar",
+    "stochastic_weight_avg",
+    "terminate_on_nan",
+    "use_amp",
+)
 
 
 class CommandLine:
@@ -51,7 +67,7 @@ class CommandLine:
         group = parent_parser.add_argument_group("Trainer") if use_argument_group else parent_parser
         defaults = {**dict.fromkeys(FORMER_NAMES), **cls.default_attributes()}
         shown = {name: defaults[name] for name in sorted(defaults) if name not in _OBJECTS}
-        add_options(parent_parser, group, shown, _TEXTS)
+        add_options(parent_parser, group, shown, _TEXTS, _TRUTHS)
         return parent_parser
 
     @classmethod
