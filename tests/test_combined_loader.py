@@ -120,6 +120,22 @@ def test_loaders_begin_with_the_loop_not_with_its_first_batch() -> None:
     assert begun == ["loader", "loop"]
 
 
+def test_without_a_mode_it_ends_with_the_shortest_loader() -> None:
+    assert read(nb.CombinedLoader([Endless(2), Endless(3)])) == [[0, 0], [1, 1]]
+
+
+def test_its_parts_have_lightnings_names() -> None:
+    combined = nb.CombinedLoader(iterables={"a": [1], "b": [[2], [3]]})
+
+    combined.flattened = [[4], [5], [6]]
+
+    assert combined.flattened == [[4], [5], [6]]
+    assert combined.iterables == {"a": [4], "b": [[5], [6]]}
+    assert read(combined) == [{"a": 4, "b": [5, 6]}]
+    with pytest.raises(nb.UsageError, match="a list of 1: the collection has 3 loaders"):
+        combined.flattened = [[4]]
+
+
 def test_a_list_of_numbers_is_a_loader() -> None:
     combined = nb.CombinedLoader({"a": [0, 1, 2], "b": (3, 4), "c": [[5], [6, 7]]}, "min_size")
 
@@ -158,7 +174,7 @@ def test_an_empty_collection_is_refused() -> None:
 
 def test_a_loader_without_batches_cannot_be_repeated() -> None:
     with pytest.raises(nb.UsageError, match="dataloader 1 of 2 has no batches"):
-        list(nb.CombinedLoader([Endless(2), Endless(0)]))
+        list(nb.CombinedLoader([Endless(2), Endless(0)], "max_size_cycle"))
 
 
 def test_training_reads_a_combined_loader_as_it_is(tmp_path: Path) -> None:

@@ -21,9 +21,10 @@ class CombinedLoader:
 
     Args:
         loaders: a list, tuple or dict of loaders, in any nesting. A list of numbers is a loader.
-        mode: ``max_size_cycle`` repeats shorter loaders until the longest ends; ``min_size`` ends
-            with the shortest; ``max_size`` ends with the longest, with None where a loader has
+        mode: ``min_size`` ends with the shortest loader; ``max_size_cycle`` repeats shorter ones
+            until the longest ends; ``max_size`` ends with the longest, with None where a loader has
             ended; ``sequential`` reads one loader after the other.
+        iterables: Lightning's name for ``loaders``.
 
     A loop over it gets, for each batch, the batch, its index, and that of its dataloader, which is
     0 unless loaders are read one after the other; the index of the batch begins anew with each.
@@ -32,7 +33,10 @@ class CombinedLoader:
         UsageError: there is no loader, or no such mode.
     """
 
-    def __init__(self, loaders: Any, mode: CombineMode = "max_size_cycle") -> None:
+    def __init__(
+        self, loaders: Any = (), mode: CombineMode = "min_size", *, iterables: Any = None
+    ) -> None:
+        loaders = loaders if iterables is None else iterables
         if mode not in COMBINE_MODES:
             raise UsageError(
                 f"mode={mode!r}: expected one of {', '.join(map(repr, COMBINE_MODES))}"
@@ -44,6 +48,29 @@ class CombinedLoader:
             raise UsageError("a collection of dataloaders is empty")
         for loader in self.flat:
             check_loader(loader, "a collection of dataloaders")
+
+    @property
+    def iterables(self) -> Any:
+        """The collection of loaders."""
+        return self.loaders
+
+    @property
+    def flattened(self) -> list[Any]:
+        """The loaders of the collection, in order.
+
+        Others can be assigned, as many, which take their places in the collection.
+        """
+        return self.flat
+
+    @flattened.setter
+    def flattened(self, loaders: list[Any]) -> None:
+        if len(loaders) != len(self.flat):
+            raise UsageError(
+                f"flattened = a list of {len(loaders)}: the collection has {len(self.flat)} loaders"
+            )
+        for loader in loaders:
+            check_loader(loader, "a collection of dataloaders")
+        self.loaders, self.flat = like(self.loaders, iter(loaders)), list(loaders)
 
     def with_each(self, change: Callable[[Any], Any]) -> "CombinedLoader":
         """Return the same collection of changed loaders.
