@@ -300,9 +300,9 @@ class LightningModule(
     def configure_gradient_clipping(
         self,
         optimizer: Optimizer,
-        optimizer_idx: Any = 0,
-        gradient_clip_val: Any = None,
-        gradient_clip_algorithm: str | None = None,
+        optimizer_idx: Any = _NOT_GIVEN,
+        gradient_clip_val: Any = _NOT_GIVEN,
+        gradient_clip_algorithm: Any = _NOT_GIVEN,
     ) -> None:
         """Clip gradients after backward; by default as the Trainer's arguments say.
 
@@ -310,12 +310,15 @@ class LightningModule(
             optimizer: optimizer of the parameters.
             optimizer_idx: its index; may be left out.
             gradient_clip_val: maximum norm, or maximum absolute value.
-            gradient_clip_algorithm: ``norm`` or ``value``.
+            gradient_clip_algorithm: ``norm`` or ``value``; None is the Trainer's.
         """
-        if isinstance(gradient_clip_val, str) or isinstance(optimizer_idx, float):
+        has_no_idx = optimizer_idx is not _NOT_GIVEN and gradient_clip_algorithm is _NOT_GIVEN
+        is_algorithm = gradient_clip_val is None or isinstance(gradient_clip_val, str)
+        if isinstance(optimizer_idx, float) or (has_no_idx and is_algorithm):
             # configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
             gradient_clip_val, gradient_clip_algorithm = optimizer_idx, gradient_clip_val
-        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        given = (gradient_clip_val, gradient_clip_algorithm)
+        self.clip_gradients(optimizer, *(None if each is _NOT_GIVEN else each for each in given))
 
     def clip_gradients(
         self,
@@ -329,7 +332,7 @@ class LightningModule(
             optimizer: optimizer of the parameters.
             gradient_clip_val: maximum norm, or maximum absolute value; None is the Trainer's, and 0
                 does not clip.
-            gradient_clip_algorithm: ``norm`` or ``value``; None is the Trainer's.
+            gradient_clip_algorithm: ``norm`` or ``value``; None is the Trainer's, or ``norm``.
 
         Raises:
             UsageError: the algorithm is neither, or the Trainer clips in another way.
@@ -340,14 +343,15 @@ class LightningModule(
                     f"clip_gradients(gradient_clip_val={gradient_clip_val}) and "
                     f"Trainer(gradient_clip_val={own}) were given; leave one out"
                 )
-            if gradient_clip_algorithm not in (None, trainer.gradient_clip_algorithm):
+            of_trainer = trainer.gradient_clip_algorithm or gradient_clip_algorithm
+            if gradient_clip_algorithm not in (None, of_trainer):
                 raise UsageError(
                     f"clip_gradients(gradient_clip_algorithm={gradient_clip_algorithm!r}) and "
                     f"Trainer(gradient_clip_algorithm={trainer.gradient_clip_algorithm!r}) were "
                     "given; leave one out"
                 )
             gradient_clip_val = own
-            gradient_clip_algorithm = trainer.gradient_clip_algorithm
+            gradient_clip_algorithm = of_trainer
         if gradient_clip_algorithm not in (None, "norm", "value"):
             raise UsageError(
                 f"gradient_clip_algorithm={gradient_clip_algorithm!r}: expected 'norm' or 'value'"

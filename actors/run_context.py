@@ -46,7 +46,7 @@ class RunContext(ABC):
         enable_checkpointing: the run is saved.
         accumulate_grad_batches: batches whose gradients make a step.
         gradient_clip_val: largest norm or absolute value of gradients; None or 0 for no clipping.
-        gradient_clip_algorithm: ``norm`` or ``value``.
+        gradient_clip_algorithm: ``norm`` or ``value``; None for ``norm``.
         is_training_under_way: ``fit`` has begun its first epoch, and has not ended.
         paused: steps wait for Resume or Stop.
     """
@@ -67,7 +67,7 @@ class RunContext(ABC):
     enable_checkpointing: bool
     accumulate_grad_batches: int
     gradient_clip_val: float | None
-    gradient_clip_algorithm: Literal["norm", "value"]
+    gradient_clip_algorithm: Literal["norm", "value"] | None
     is_training_under_way: bool
     paused: bool
 

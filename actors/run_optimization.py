@@ -85,14 +85,14 @@ class RunOptimization:
         context, module = self._context, self._context.lightning_module
         self._check_manual()
         configured = parse_optimizers(context.routes.call("configure_optimizers"))
-        self.optimizers = optimizers = configured.optimizers
+        optimizers = list(configured.optimizers)
         self.schedulers = configured.schedulers
         check_schedulers(self.schedulers, self.is_manual)
         if not self.is_manual:
-            self._report_what_has_no_effect()
+            self._report_what_has_no_effect(optimizers)
         self._cycle = configured.cycle
         self._all_optimizers = range(len(optimizers))
-        self.toggle = OptimizerToggle(optimizers)
+        self.optimizers, self.toggle = optimizers, OptimizerToggle(optimizers)
         overrides = ("toggle_optimizer", "untoggle_optimizer")
         toggles = any(is_overridden(module, name) for name in overrides)
         self.toggling_module = module if toggles else None
@@ -100,6 +100,12 @@ class RunOptimization:
         self._set_up_training_step(module, loops_call_training_step)
         self._progress.begin(len(optimizers))
         self.replicas = self._replicas(module)
+        self._wrap_optimizers()
+
+    def _wrap_optimizers(self) -> None:
+        """Make the forms of the optimizers that modules and loops step."""
+        context, optimizers = self._context, self.optimizers
+        module = context.lightning_module
         plain = not is_overridden(module, "optimizer_step") and context.device.scaler is None
         self.stepping_optimizers = [
             optimizer
@@ -113,9 +119,36 @@ class RunOptimization:
             for idx, optimizer in enumerate(optimizers)
         ]
 
-    def _report_what_has_no_effect(self) -> None:
+    def replace_optimizers(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Use other optimizers from now on, for example because other parameters are trained.
+
+        Schedulers stay with the optimizers that they were made for.
+
+        Args:
+            optimizers: as many as before.
+
+        Raises:
+            UsageError: they are no optimizers of torch, or their number is another one.
+        """
+        given = [getattr(each, "optimizer", each) for each in optimizers]
+        for each in given:
+            if not isinstance(each, torch.optim.Optimizer):
+                raise UsageError(
+                    f"trainer.optimizers was set to a list with a {type(each).__name__}; expected "
+                    "optimizers of torch"
+                )
+        if len(given) != len(self.optimizers):
+            raise UsageError(
+                f"trainer.optimizers was set to {len(given)} optimizers, where there are "
+                f"{len(self.optimizers)}; return as many from configure_optimizers"
+            )
+        self.optimizers[:] = given  # the list that copies of the module and toggling have, too
+        self.toggle.forget_parameters()
+        self._wrap_optimizers()
+
+    def _report_what_has_no_effect(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Warn of a run without optimizers, and of cycles of steps that would last epochs."""
-        if not self.optimizers:
+        if not optimizers:
             _log.warning(
                 "configure_optimizers returned no optimizer: nothing is trained in this run"
             )

@@ -102,6 +102,11 @@ class Admission(StaysInRun):
         if self.is_left:
             raise refusal(what)
 
+    @property
+    def is_training_thread(self) -> bool:
+        """Whether this is the thread that trains, in the process that owns the run."""
+        return not self.is_left and self._threads.current() == self._training_thread
+
     def check_is_training_thread(self, what: str) -> None:
         """Check that this is the thread that trains.
 

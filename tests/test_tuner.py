@@ -98,6 +98,8 @@ def test_the_suggestion_is_where_the_loss_falls_most_steeply_and_is_assigned(
     }
     assert found.suggestion(skip_begin=1) == 3.0
     assert found.suggestion(skip_begin=6) is None
+    found.results["lr"] = [0.0, 0.01, 0.02, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert found.suggestion(skip_begin=1) == 0.01  # where it falls most for a change of the rate
 
     module = Tuned()
     rate = find(tmp_path, module, num_training=30).suggestion()

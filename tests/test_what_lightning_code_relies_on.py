@@ -125,8 +125,123 @@ def test_clipping_in_another_way_than_the_trainer_is_refused(tmp_path: Path) -> 
         def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
             self.clip_gradients(optimizer, gradient_clip_algorithm="value")
 
+    options: dict[str, Any] = {"gradient_clip_val": 1.0, "gradient_clip_algorithm": "norm"}
     with pytest.raises(nb.UsageError, match="gradient_clip_algorithm='norm'"):
-        trainer(tmp_path, max_steps=1, gradient_clip_val=1.0).fit(Clips(), loader(4))
+        trainer(tmp_path, max_steps=1, **options).fit(Clips(), loader(4))
+
+
+def test_a_way_of_clipping_that_was_not_given_is_None_and_may_be_chosen(tmp_path: Path) -> None:
+    given: list[Any] = []
+
+    class Clips(Small):
+        def configure_gradient_clipping(  # type: ignore[override]
+            self, optimizer: Any, gradient_clip_val: Any, gradient_clip_algorithm: Any
+        ) -> None:
+            given.append(gradient_clip_algorithm)
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm or "value")
+            greatest = max(float(p.grad.abs().max()) for p in self.parameters())  # type: ignore[union-attr]
+            assert greatest == pytest.approx(1e-3)
+
+    run = trainer(tmp_path, max_steps=1, gradient_clip_val=1e-3)
+    run.fit(Clips(), loader(4))
+
+    assert given == [None]
+    assert run.gradient_clip_algorithm is None
+
+
+def test_clipping_may_be_passed_on_by_place(tmp_path: Path) -> None:
+    class Clips(Small):
+        def configure_gradient_clipping(  # type: ignore[override]
+            self, optimizer: Any, gradient_clip_val: Any, gradient_clip_algorithm: Any
+        ) -> None:
+            super().configure_gradient_clipping(optimizer, 2, gradient_clip_algorithm)
+
+    with pytest.raises(nb.UsageError, match="gradient_clip_val=2"):
+        trainer(tmp_path, max_steps=1, gradient_clip_val=1).fit(Clips(), loader(4))
+
+
+@pytest.mark.parametrize("hook", ["on_train_epoch_end", "on_validation_epoch_end"])
+def test_what_a_hook_logs_for_an_epoch_is_read_in_it(tmp_path: Path, hook: str) -> None:
+    seen: list[tuple[float, float]] = []
+
+    class Scores(nb.Callback):
+        def score(self, trainer: Any, module: Any) -> None:
+            module.log("score", 1.0 + trainer.current_epoch)
+            seen.append(
+                (float(trainer.callback_metrics["score"]), float(trainer.logged_metrics["score"]))
+            )
+
+    setattr(Scores, hook, Scores.score)
+    options = {"max_epochs": 2, "num_sanity_val_steps": 0}
+    trainer(tmp_path, callbacks=[Scores()], **options).fit(Small(), loader(4), loader(4))
+
+    assert seen == [(1.0, 1.0), (2.0, 2.0)]
+
+
+def test_a_metric_of_torchmetrics_that_a_hook_logs_is_read_in_it(tmp_path: Path) -> None:
+    torchmetrics = pytest.importorskip("torchmetrics")
+    seen: list[float] = []
+
+    class Means(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mean = torchmetrics.MeanMetric()
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.mean.update(float(batch_idx))
+
+        def on_validation_epoch_end(self) -> None:
+            self.log("mean", self.mean)
+            seen.append(float(self.trainer.callback_metrics["mean"]))
+
+    run = trainer(tmp_path, max_epochs=2, num_sanity_val_steps=0)
+    run.fit(Means(), loader(4), loader(12))
+
+    assert seen == [1.0, 1.0]
+    assert run.callback_metrics["mean"] == 1.0
+
+
+@pytest.mark.parametrize("overrides_step", [False, True])
+def test_optimizers_that_are_assigned_within_fit_train(
+    tmp_path: Path, overrides_step: bool
+) -> None:
+    class Steps(Small):
+        def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+            super().optimizer_step(*args, **kwargs)
+
+    class Replaces(nb.Callback):
+        def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+            if trainer.current_epoch == 1:
+                module.net[0].requires_grad_(False)
+                trainer.optimizers = [torch.optim.SGD(module.net[2].parameters(), lr=0.0)]
+
+    class Notes(nb.Callback):
+        def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+            noted.append([p.detach().clone() for p in module.parameters()])
+
+    noted: list[list[torch.Tensor]] = []
+    module = Steps() if overrides_step else Small()
+    run = trainer(tmp_path, max_epochs=3, callbacks=[Replaces(), Notes()])
+    run.fit(module, loader(12))
+
+    assert all(map(torch.equal, noted[0], noted[2]))
+    assert run.global_step == 9
+    assert module.optimizers().param_groups[0]["lr"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("optimizers", "message"),
+    [([3], "a list with a int"), ([], "set to 0 optimizers, where there are 1")],
+)
+def test_what_cannot_be_stepped_is_refused_as_optimizers(
+    tmp_path: Path, optimizers: list[Any], message: str
+) -> None:
+    class Replaces(nb.Callback):
+        def on_train_start(self, trainer: Any, module: Any) -> None:
+            trainer.optimizers = optimizers
+
+    with pytest.raises(nb.UsageError, match=message):
+        trainer(tmp_path, max_steps=1, callbacks=[Replaces()]).fit(Small(), loader(4))
 
 
 def test_arguments_of_the_trainer_come_from_the_environment(

@@ -22,6 +22,7 @@ from ..actors.optimization.lightning_optimizer import LightningOptimizer
 from ..actors.optimization.lr_schedulers import LRSchedulerConfig
 from ..actors.optimization.progress import Progress
 from ..actors.ranks.world import World
+from ..actors.wiring import Wiring
 from ..bus.actor import Actor
 from ..bus.system.paths import FolderText
 from ..bus.system.streams import notify_once
@@ -48,6 +49,7 @@ class TrainerProperties(DataProperties):
         max_epochs_given, max_steps_given: the Trainer's arguments, for such a loop.
         silent_loggers: replace loggers that were given but are to write nothing.
         participants: callbacks, actors and sinks.
+        wiring: who handles which hook.
         default_root_dir, recording, strict_recording, control, drain_timeout, hang_timeout,
             inference_mode, record_system, record_console,
             record_code_diff: arguments of the Trainer.
@@ -65,6 +67,7 @@ class TrainerProperties(DataProperties):
     max_steps_given: int
     silent_loggers: Sequence[SilentLogger]
     participants: Participants
+    wiring: Wiring
     default_root_dir: FolderText
     recording: Literal["all", "metrics", "off"]
     strict_recording: bool
@@ -402,7 +405,8 @@ class TrainerProperties(DataProperties):
 
     @optimizers.setter
     def optimizers(self, optimizers: list[torch.optim.Optimizer]) -> None:
-        self.optimization.optimizers = optimizers
+        self.optimization.replace_optimizers(optimizers)
+        self.wiring.connect()  # how a step is made depends on them
 
     @property
     def lightning_optimizers(self) -> list[LightningOptimizer]:

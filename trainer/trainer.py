@@ -112,7 +112,7 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         accumulate_grad_batches: number of batches for each optimizer step; a dict of epoch ->
             number of batches adds a GradientAccumulationScheduler.
         gradient_clip_val: maximum gradient norm or value; None does not clip.
-        gradient_clip_algorithm: ``norm`` or ``value``.
+        gradient_clip_algorithm: ``norm`` or ``value``; None for ``norm``.
         log_every_n_steps: interval in steps at which step values from ``log`` go to sinks.
         precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``; ``64-true``, ``bf16-true`` and
             ``16-true`` convert the weights and batches themselves.
@@ -217,7 +217,7 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         overfit_batches: int | float = 0.0,
         accumulate_grad_batches: int | Mapping[int, int] = 1,
         gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: Literal["norm", "value"] = "norm",
+        gradient_clip_algorithm: Literal["norm", "value"] | None = None,
         log_every_n_steps: int = 50,
         precision: str | int = "32-true",
         accelerator: str = "auto",
@@ -349,7 +349,7 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         self,
         accumulate_grad_batches: int | Mapping[int, int],
         gradient_clip_val: float | None,
-        gradient_clip_algorithm: Literal["norm", "value"],
+        gradient_clip_algorithm: Literal["norm", "value"] | None,
     ) -> None:
         """Check and keep what is done to gradients before a step."""
         self.participants.check_accumulation(accumulate_grad_batches)
@@ -360,9 +360,9 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
             check_at_least("accumulate_grad_batches", accumulate_grad_batches, 1) or 1
         )
         self.gradient_clip_val = check_not_negative("gradient_clip_val", gradient_clip_val)
-        self.gradient_clip_algorithm = check_choice(
-            "gradient_clip_algorithm", gradient_clip_algorithm, ("norm", "value")
-        )
+        if gradient_clip_algorithm is not None:
+            check_choice("gradient_clip_algorithm", gradient_clip_algorithm, ("norm", "value"))
+        self.gradient_clip_algorithm = gradient_clip_algorithm
 
     def _set_outputs(
         self, sinks: list[Sink], enable_progress_bar: bool, enable_model_summary: bool

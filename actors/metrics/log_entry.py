@@ -16,7 +16,7 @@ _STEP = (True, False)
 EVALUATION_STEP = (False, True)
 ALL_LOADERS = -1
 _SUFFIX = "/dataloader_idx_"
-_EPOCH = (None, True)  # on_step is not allowed
+OF_EPOCH = (None, True)  # on_step is not allowed
 
 
 def _log_rules() -> dict[str, tuple[bool | None, bool]]:
@@ -45,7 +45,7 @@ def _log_rules() -> dict[str, tuple[bool | None, bool]]:
             rules[name.format(stage)] = EVALUATION_STEP
     for stage in ("train", "validation", "test"):
         for name in ("on_{}_epoch_start", "on_{}_epoch_end", "on_{}_start"):
-            rules[name.format(stage)] = _EPOCH
+            rules[name.format(stage)] = OF_EPOCH
     for name in [
         "on_epoch_start",
         "on_epoch_end",
@@ -53,7 +53,7 @@ def _log_rules() -> dict[str, tuple[bool | None, bool]]:
         "validation_epoch_end",
         "test_epoch_end",
     ]:
-        rules[name] = _EPOCH
+        rules[name] = OF_EPOCH
     return rules
 
 

@@ -1,7 +1,7 @@
 """Metrics: records what is put, and aggregates what is logged."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +20,7 @@ from .log_entry import (
     ALL_LOADERS,
     EVALUATION_STEP,
     LOG_RULES,
+    OF_EPOCH,
     LogEntry,
     LogOptions,
     clash,
@@ -78,17 +79,53 @@ class Metrics(Puts):
     # -- what is known of them ---------------------------------------------------------------
 
     @property
+    def callback_metrics(self) -> dict[str, Tensor]:
+        """Latest value of each metric for callbacks, as float64 tensors of shape ().
+
+        In a hook at the start or end of an epoch, that includes what was logged in it so far, which
+        is recorded when the hook has ended.
+        """
+        so_far = {
+            name: value
+            for entry, value in self._logged_in_this_hook()
+            for name in (entry.name, entry.epoch_name)
+        }
+        return as_tensors({**self._callback, **so_far})
+
+    @property
     def logged_metrics(self) -> dict[str, Tensor]:
         """Latest value of each metric for sinks, as float64 tensors of shape ().
 
-        That includes those of steps that sinks did not get, because of ``log_every_n_steps``.
+        That includes those of steps that sinks did not get, because of ``log_every_n_steps``, and
+        what ``callback_metrics`` includes.
         """
         thinned = {
             entry.step_name: self._callback[entry.step_name]
             for entry in list(self._entries.values())
             if entry.on_step and "loggers" in entry.to_step and entry.step_name in self._callback
         }
-        return as_tensors({**self._logged, **thinned})
+        so_far = {
+            entry.epoch_name: value
+            for entry, value in self._logged_in_this_hook()
+            if "loggers" in entry.to_epoch
+        }
+        return as_tensors({**self._logged, **thinned, **so_far})
+
+    def _logged_in_this_hook(self) -> Iterator[tuple[LogEntry, Value]]:
+        """Yield what was logged in a hook of an epoch that goes on, and its values so far.
+
+        Those of all ranks are not known before the hook has ended on each, and are left out.
+        """
+        place = self.bus.place
+        if LOG_RULES.get(place.hook) is not OF_EPOCH or not self.bus.admission.is_training_thread:
+            return
+        for entry in list(self._entries.values()):
+            if entry.hook != place.hook or entry.stage != place.stage or entry.syncs_epoch:
+                continue
+            if entry.metric is not None and entry.metric._update_count:
+                yield entry, to_scalar(entry.name, entry.metric.compute())
+            elif (reduction := entry.reduction) is not None:
+                yield entry, reduction.compute()
 
     @property
     def shown_within_epochs(self) -> set[str]:

@@ -137,6 +137,10 @@ class OptimizerToggle:
         for parameter in frozen:
             parameter.requires_grad = False
 
+    def forget_parameters(self) -> None:
+        """Look again which parameters the optimizers have, because they are others."""
+        self._known_groups = -1
+
     def end(self) -> None:
         """Enable gradients of the parameters that required them before ``begin``."""
         for parameter in self._frozen:

@@ -52,7 +52,7 @@ class LRFinder:
         return float(self.lr_min * (self.lr_max / self.lr_min) ** share)
 
     def suggestion(self, skip_begin: int = 10, skip_end: int = 1) -> float | None:
-        """Return the learning rate at which the loss falls most steeply.
+        """Return the learning rate at which the loss falls most for a change of it.
 
         Args:
             skip_begin: number of the first steps to leave out.
@@ -71,7 +71,8 @@ class LRFinder:
                 steps=len(self.results["loss"]),
             )
             return None
-        slopes = torch.gradient(torch.tensor([loss for _, loss in finite], dtype=torch.float64))[0]
+        rates = torch.tensor([self.results["lr"][i] for i, _ in finite])
+        slopes = torch.gradient(torch.tensor([loss for _, loss in finite]), spacing=[rates])[0]
         self._best_idx = finite[int(slopes.argmin())][0]
         return self.results["lr"][self._best_idx]
 
@@ -157,7 +158,8 @@ class RisingRate(Callback):
                 f"lr_find needs the loss: {type(pl_module).__name__}.training_step returned none"
             )
         self._mean = _SMOOTHING * self._mean + (1 - _SMOOTHING) * float(loss)
-        smooth = self._mean / (1 - _SMOOTHING ** (len(rates) + 1))
+        # One more than there are: so Lightning counts, and suggestions are to be the same.
+        smooth = self._mean / (1 - _SMOOTHING ** (len(rates) + 2))
         self._best = min(self._best, smooth)
         rates.append(self._found.rate(len(rates)))
         losses.append(smooth)

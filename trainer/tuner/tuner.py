@@ -56,7 +56,7 @@ class Tuner:
         update_attr: bool = True,
         attr_name: str = "",
     ) -> LRFinder | None:
-        """Train with rising learning rates, and suggest the one where the loss falls most steeply.
+        """Train with rising learning rates, and suggest the one where the loss falls most.
 
         Args:
             model: module to train; its weights are as before afterwards.
