@@ -7,6 +7,7 @@ that users try on it.
 from .paths import NAMES_AT
 
 HOME_OF = {
+    "Tqdm": "tqdm",  # of the package of this name, for bars that users draw
     **dict.fromkeys(
         (
             "BoringDataModule",
@@ -206,6 +207,7 @@ HOME_OF = {
 """Name -> the module that has it, for what is not in ``nightbus`` itself."""
 
 OTHER_NAME_OF = {
+    "Tqdm": "tqdm",
     "AttributeDict": "Hyperparameters",
     "load": "load_checkpoint_or_file",
     "load_hparams_from_tags_csv": "read_hyperparameters",
@@ -328,7 +330,7 @@ _INSTEAD = {
         ("LayerSync", "TorchSyncBatchNorm", "layer_sync"), "use Trainer(sync_batchnorm=True)"
     ),
     **dict.fromkeys(
-        ("Tqdm", "CustomProgress", "MetricsTextColumn", "CustomBarColumn", "CustomTimeColumn"),
+        ("CustomProgress", "MetricsTextColumn", "CustomBarColumn", "CustomTimeColumn"),
         _DRAWN,
     ),
     "ThroughputMonitor": "use Throughput, or the callback nightbus.ThroughputMonitor in a Trainer",

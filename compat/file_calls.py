@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
@@ -15,17 +15,20 @@ from ..actors.checkpoints.format import (
     remove_checkpoint,
     write_checkpoint,
 )
-from ..actors.checkpoints.lightning_format import OURS_ALONE
+from ..actors.checkpoints.lightning_format import OURS_ALONE, from_lightning
+from ..bus.system.logging_setup import get_logger
 from ..bus.system.paths import as_path
 
 _COUNTED = frozenset({"epoch", "global_step"})
 """Of a checkpoint as ``torch.load`` returns it: how often it counts; that stays as it was."""
+_VERSION = "pytorch-lightning_version"
 _OF_LIGHTNING = frozenset(
     {
-        "callbacks", "loops", "pytorch-lightning_version", "MixedPrecision",
+        "callbacks", "loops", _VERSION, "MixedPrecision",
         "hparams_name", "datamodule_hparams_name",
     }
 )  # fmt: skip
+_log = get_logger("nightbus.compat")
 
 
 def take_checkpoints_for_files() -> None:
@@ -33,6 +36,7 @@ def take_checkpoints_for_files() -> None:
 
     ``os.path.isfile`` is true of it, ``os.remove``, ``os.unlink`` and ``Path.unlink`` remove it,
     ``shutil.copy``, ``copy2`` and ``copyfile`` copy it, and ``torch.save`` to its path changes it.
+    ``torch.save`` of the content of a checkpoint to another path makes another checkpoint.
     """
     os.path.isfile = _true_of_checkpoints(os.path.isfile)
     os.remove = os.unlink = _removing_checkpoints(os.remove)
@@ -80,13 +84,37 @@ def _copying_checkpoints(copyfile: Any) -> Any:
 def _changing_checkpoints(save: Any) -> Any:
     @functools.wraps(save)
     def save_or_change(obj: object, f: Any, *args: Any, **kwargs: Any) -> None:
-        if _is_checkpoint(f) and isinstance(obj, Mapping) and "state_dict" in obj:
+        if not isinstance(f, str | os.PathLike) or not _holds_weights(obj):
+            save(obj, f, *args, **kwargs)
+        elif _is_checkpoint(f):
             path = as_path(f).resolve()  # ``last`` is a link
             write_checkpoint(path, changed(load_checkpoint(path), obj), replaces=True)
+        elif _VERSION in obj:
+            _write_anew(as_path(f), obj)
         else:
             save(obj, f, *args, **kwargs)
 
     return save_or_change
+
+
+def _holds_weights(value: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping) and isinstance(value.get("state_dict"), Mapping)
+
+
+def _write_anew(path: Path, content: Mapping[str, Any]) -> None:
+    """Write what ``torch.load`` returned of one checkpoint, perhaps changed, as another one.
+
+    Args:
+        path: where nothing is, or a file.
+        content: in the form of Lightning.
+    """
+    given = {name: content[name] for name in content if name not in OURS_ALONE - _OF_LIGHTNING}
+    converted = from_lightning(given)
+    if path.is_file():
+        path.unlink()
+    write_checkpoint(path, converted.content)
+    if converted.left_out:
+        _log.warning(f"the checkpoint {path} was saved without: {'; '.join(converted.left_out)}")
 
 
 def changed(state: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:

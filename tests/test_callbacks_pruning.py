@@ -28,8 +28,8 @@ def test_a_share_of_all_weights_together_is_0_after_training(tmp_path: Path) -> 
     callback = nb.ModelPruning("l1_unstructured", amount=0.25)
     trainer(tmp_path, callbacks=[callback]).fit(module, loader(8))
 
-    both = torch.cat([weight(module, name).flatten() for name in ("net.0", "net.2")])
-    assert pruned_share(both) == 0.25
+    every = torch.cat([values.flatten() for values in module.parameters()])  # biases, too
+    assert int((every == 0).sum()) == round(0.25 * every.numel())
     assert set(dict(module.named_parameters())) == set(dict(Small().named_parameters()))
 
 
@@ -67,6 +67,15 @@ def test_whole_rows_are_pruned_where_that_is_asked_for(tmp_path: Path) -> None:
 
     assert int((weight(module, "net.0") == 0).all(dim=1).sum()) == 2
     assert pruned_share(weight(module, "net.2")) == 0
+
+
+def test_columns_are_pruned_of_what_has_columns(tmp_path: Path) -> None:
+    module, options = Small(), {"pruning_dim": 1, "pruning_norm": 2, "amount": 1}
+    pruning = nb.ModelPruning("ln_structured", use_global_unstructured=False, **options)  # type: ignore[arg-type]
+    trainer(tmp_path, callbacks=[pruning]).fit(module, loader(4))
+
+    assert int((weight(module, "net.0") == 0).all(dim=0).sum()) == 1
+    assert not (dict(module.named_parameters())["net.0.bias"] == 0).any()
 
 
 def test_a_method_of_ones_own_prunes_all_together(tmp_path: Path) -> None:
@@ -145,8 +154,8 @@ def test_pruning_may_wait_for_the_validation(tmp_path: Path) -> None:
     run = trainer(tmp_path, callbacks=[callback], num_sanity_val_steps=1)
     run.fit(module, loader(4), loader(4))
 
-    both = torch.cat([weight(module, name).flatten() for name in ("net.0", "net.2")])
-    assert pruned_share(both) == 0.5
+    every = torch.cat([values.flatten() for values in module.parameters()])
+    assert pruned_share(every) == 0.5
 
 
 def test_it_reports_how_much_is_pruned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,7 +163,7 @@ def test_it_reports_how_much_is_pruned(tmp_path: Path, capsys: pytest.CaptureFix
     trainer(tmp_path, callbacks=[callback]).fit(Small(), loader(4))
 
     said = capsys.readouterr().err
-    assert "ModelPruning: pruned 0.5; 24 of 48 values (50.00%) are 0" in said
+    assert "ModelPruning: pruned 0.5; 29 of 58 values (50.00%) are 0" in said
     assert "  net.2.weight: " in said
 
 

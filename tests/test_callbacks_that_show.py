@@ -94,12 +94,33 @@ def test_bars_that_contradict_each_other_are_refused(
         trainer(tmp_path, callbacks=callbacks, **options)
 
 
-def test_overriding_what_is_not_called_is_refused() -> None:
-    class Older(nb.TQDMProgressBar):
-        def init_train_tqdm(self) -> Any: ...
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [(nb.TQDMProgressBar, "init_validation_tqdm"), (nb.RichProgressBar, "configure_columns")],
+)
+def test_overriding_what_is_not_called_is_said(
+    kind: Any, method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def make(self: Any) -> Any:
+        raise AssertionError("is not called")
 
-    with pytest.raises(UsageError, match=r"init_train_tqdm would not be called.*get_metrics"):
-        Older()
+    bar = type("Older", (kind,), {method: make})()
+    run = trainer(tmp_path, callbacks=[bar], max_steps=1, **SHOWS)
+    run.fit(Shows(), loader(4), loader(4))
+
+    said = capsys.readouterr().err
+    assert said.count(f"Older.{method} is not called") == 1
+    assert "override get_metrics" in said
+    assert run.progress_bar is not None
+
+
+def test_a_bar_of_lightning_is_not_said_to_override_anything(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    nb.TQDMProgressBar()
+    nb.RichProgressBar()
+
+    assert capsys.readouterr().err == ""
 
 
 def test_a_bar_of_ones_own_sees_the_hooks_and_the_numbers_of_batches(tmp_path: Path) -> None:
@@ -179,13 +200,41 @@ def test_a_bar_says_where_its_loops_are(tmp_path: Path) -> None:
     assert (training.n, training.total, training.disable) == (2, 2, False)
 
 
+def test_drawing_on_the_bar_has_no_effect_and_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Describes(nb.TQDMProgressBar):
+        def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+            super().on_train_epoch_start(trainer, module)
+            self.train_progress_bar.set_description(f"my epoch {trainer.current_epoch}")
+            self.train_progress_bar.leave = True
+
+    run = trainer(tmp_path, callbacks=[Describes()], max_epochs=2, **SHOWS)
+    run.fit(Shows(), loader(4))
+
+    said = capsys.readouterr().err
+    assert said.count("train_progress_bar.set_description() has no effect: ") == 1
+    assert said.count("train_progress_bar.leave = ... has no effect: ") == 1
+    assert "override get_metrics" in said
+
+
+def test_a_bar_that_is_set_is_the_one_that_hooks_find() -> None:
+    class Own:
+        def __bool__(self) -> bool:
+            raise TypeError("of unknown length")
+
+    bar, own = nb.TQDMProgressBar(), Own()
+    bar.val_progress_bar = own
+
+    assert bar.val_progress_bar is own
+    assert bar.train_progress_bar is not own
+
+
 def test_what_else_a_bar_of_tqdm_has_is_refused_with_what_to_do() -> None:
     bar = nb.TQDMProgressBar()
 
-    with pytest.raises(AttributeError, match=r"set_postfix is not there: .*override get_metrics"):
-        _ = bar.train_progress_bar.set_postfix
-    with pytest.raises(AttributeError, match=r"desc cannot be set: .*ProgressBarBase"):
-        bar.train_progress_bar.desc = "mine"  # type: ignore[misc]
+    with pytest.raises(AttributeError, match=r"format_dict is not there: .*override get_metrics"):
+        _ = bar.train_progress_bar.format_dict
     with pytest.raises(AttributeError, match=r"RichProgressBar has no progress: the bar is drawn"):
         _ = nb.RichProgressBar().progress
 

@@ -244,6 +244,39 @@ def test_torch_save_to_a_checkpoint_changes_what_is_the_users(
     assert not any(weight.any() for weight in module.parameters())
 
 
+def test_torch_save_of_a_checkpoint_to_another_path_makes_another_one(
+    checkpoint_taken_for_a_file: str, tmp_path: Path
+) -> None:
+    content = torch.load(checkpoint_taken_for_a_file, weights_only=False)
+    content["state_dict"] = {k: torch.zeros_like(v) for k, v in content["state_dict"].items()}
+    content["mine"] = [1, 2]
+    (tmp_path / "edited.ckpt").write_bytes(b"former")
+
+    torch.save(content, tmp_path / "edited.ckpt")
+    weights = {name: content[name] for name in ("state_dict", "pytorch-lightning_version")}
+    torch.save(weights, str(tmp_path / "weights.ckpt"))
+
+    for name in ("edited.ckpt", "weights.ckpt"):
+        module = Small.load_from_checkpoint(tmp_path / name)
+        assert not any(weight.any() for weight in module.parameters())
+    assert torch.load(tmp_path / "edited.ckpt")["mine"] == [1, 2]
+    again = trainer(tmp_path, max_epochs=3)
+    again.fit(Small(), loader(8), ckpt_path=tmp_path / "edited.ckpt")
+    assert again.current_epoch == 3
+
+
+def test_torch_save_says_what_a_checkpoint_cannot_hold(
+    checkpoint_taken_for_a_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(checkpoint_taken_for_a_file, weights_only=False)
+    content["mine"] = torch.nn.ReLU
+
+    torch.save(content, tmp_path / "other.ckpt")
+
+    assert "other.ckpt was saved without: mine: " in capsys.readouterr().err
+    assert "mine" not in nb.load_checkpoint(tmp_path / "other.ckpt")
+
+
 @pytest.mark.usefixtures("checkpoints_that_look_like_files")
 def test_torch_load_reads_a_checkpoint_and_other_files_as_before(tmp_path: Path) -> None:
     saving = nb.ModelCheckpoint(tmp_path / "kept", "best")

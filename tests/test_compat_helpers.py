@@ -16,6 +16,7 @@ from torch import nn
 import nightbus as nb
 
 tools: Any = import_module("nightbus.compat.lightning.pytorch.utilities")
+progress: Any = import_module("nightbus.compat.lightning.pytorch.callbacks.progress")
 saving: Any = import_module("nightbus.compat.lightning.pytorch.core.saving")
 
 
@@ -238,9 +239,15 @@ def test_a_checkpoint_that_is_opened_is_read_as_its_folder(tmp_path: Path) -> No
         ("plugins", "MixedPrecision", "'bf16-mixed'"),
         ("plugins.environments", "SLURMEnvironment", "srun and mpirun are recognised"),
         ("plugins", "AsyncCheckpointIO", "written while training goes on"),
-        ("callbacks.progress.tqdm_progress", "Tqdm", "override get_metrics"),
+        ("callbacks.progress.rich_progress", "CustomProgress", "override get_metrics"),
     ],
 )
 def test_what_is_not_there_says_what_fits_it(path: str, name: str, advice: str) -> None:
     with pytest.raises(AttributeError, match=f"{name}.*{advice}"):
         getattr(import_module(f"nightbus.compat.lightning.pytorch.{path}"), name)
+
+
+def test_the_bar_of_tqdm_is_that_of_its_package() -> None:
+    tqdm = pytest.importorskip("tqdm")
+
+    assert progress.tqdm_progress.Tqdm is tqdm.tqdm

@@ -49,7 +49,8 @@ class ModelPruning(Callback):
         parameters_to_prune: pairs of a part of the module and a parameter's name; by default all
             of the module with one of ``parameter_names``. ``filter_parameters_to_prune`` may be
             overridden to choose among them.
-        parameter_names: ``weight``, ``bias`` or both; ``weight`` by default.
+        parameter_names: ``weight``, ``bias`` or both, which is the default; for structured pruning,
+            those of them that have the dimension.
         use_global_unstructured: compare the values of all parameters with each other; otherwise
             each parameter is pruned by itself.
         amount: how much to prune each time: a share from 0 to 1 of what is left, or a number of
@@ -92,7 +93,7 @@ class ModelPruning(Callback):
         prune_on_train_epoch_end: bool = True,
     ) -> None:
         self._check_names(parameter_names)
-        self._parameter_names = list(parameter_names or self.PARAMETER_NAMES[:1])
+        self._parameter_names = list(parameter_names or self.PARAMETER_NAMES)
         self._given = list(parameters_to_prune or ())
         self._is_global = use_global_unstructured
         if not callable(amount):
@@ -198,6 +199,8 @@ class ModelPruning(Callback):
         """
         self._names = {id(part): plain_name(name) for name, part in pl_module.named_modules()}
         found = self.sanitize_parameters_to_prune(pl_module, self._given, self._parameter_names)
+        if not self._given and (dim := self._options.get("dim")) is not None:
+            found = [each for each in found if _has_dimension(_values(*each), dim)]
         self._pruned = [*self.filter_parameters_to_prune(found)]
         if self._lottery and self._resamples:
             self._copies = {id(part): copy.deepcopy(part) for part, _ in self._pruned}
@@ -253,7 +256,8 @@ class ModelPruning(Callback):
         Args:
             module: the module.
             parameters_to_prune: pairs of a part of it and a parameter's name; none for all.
-            parameter_names: names of the parameters, if all are pruned; ``weight`` by default.
+            parameter_names: names of the parameters, if all are pruned; ``weight`` and ``bias`` by
+                default.
 
         Raises:
             UsageError: a part is not the module's, or there is no such parameter.
@@ -267,7 +271,7 @@ class ModelPruning(Callback):
                         "pairs of a part of the module and the name of one of its parameters"
                     )
             return parameters_to_prune
-        names = parameter_names or ModelPruning.PARAMETER_NAMES[:1]
+        names = parameter_names or ModelPruning.PARAMETER_NAMES
         found = [
             (part, name)
             for part in module.modules()
@@ -386,6 +390,10 @@ def _check_amount(amount: Any) -> None:
             f"amount={amount!r}: expected a share from 0.0 to 1.0, a number of values, or a "
             "function of the epoch that returns one"
         )
+
+
+def _has_dimension(values: Tensor, dim: int) -> bool:
+    return -values.dim() <= dim < values.dim()
 
 
 def _is_pruned(part: nn.Module, name: str) -> bool:

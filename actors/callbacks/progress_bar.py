@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...bus.errors import UsageError
+from ...bus.system.logging_setup import get_logger
 from ..arguments import check_at_least
 from ..callback import Callback
-from .shown_loop import INSTEAD, ShownLoop
+from .shown_loop import INSTEAD, BarOfLoop, ShownLoop
 
 if TYPE_CHECKING:
     from ..module import LightningModule
@@ -21,6 +22,7 @@ _OF_OTHER_BARS = (
     "init_test_tqdm",
     "configure_columns",
 )
+_log = get_logger("nightbus.progress_bar")
 
 
 class ProgressBarBase(Callback):
@@ -146,8 +148,9 @@ class _OfTrainer(ProgressBarBase):
         check_at_least("refresh_rate", refresh_rate, 0)
         kind = type(self)
         for name in self._method_names:
-            if hasattr(kind, name):  # of the class, which __getattr__ is not asked about
-                raise UsageError(f"{kind.__name__}.{name} would not be called: {INSTEAD}")
+            method = getattr(kind, name, None)
+            if method is not None and method.__module__ != __name__:
+                _log.warning(f"{kind.__name__}.{name} is not called: {INSTEAD}")
         self.refresh_rate = refresh_rate
         self.leave = leave
 
@@ -185,33 +188,14 @@ class _OfTrainer(ProgressBarBase):
 
     # -- what Lightning's bars have -------------------------------------------------------------
 
-    @property
-    def train_progress_bar(self) -> ShownLoop:
-        """Where training is."""
-        return ShownLoop(self, "train")
-
-    @property
-    def main_progress_bar(self) -> ShownLoop:
-        """The same, under the name of Lightning 1."""
-        return self.train_progress_bar
-
-    @property
-    def val_progress_bar(self) -> ShownLoop:
-        """Where validation is, or was when it ended last."""
-        return ShownLoop(self, "val")
-
-    @property
-    def test_progress_bar(self) -> ShownLoop:
-        """Where testing is, or was when it ended last."""
-        return ShownLoop(self, "test")
-
-    @property
-    def predict_progress_bar(self) -> ShownLoop:
-        """Where prediction is, or was when it ended last."""
-        return ShownLoop(self, "predict")
+    train_progress_bar = BarOfLoop("train")
+    main_progress_bar = BarOfLoop("train")  # under the name of Lightning 1
+    val_progress_bar = BarOfLoop("val")
+    test_progress_bar = BarOfLoop("test")
+    predict_progress_bar = BarOfLoop("predict")
 
     def __getattr__(self, name: str) -> Any:
-        if name in _OF_OTHER_BARS or name == "progress" or name.endswith("_progress_bar_id"):
+        if name == "configure_columns" or name == "progress" or name.endswith("_progress_bar_id"):
             raise AttributeError(f"{type(self).__name__} has no {name}: {INSTEAD}")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -238,7 +222,7 @@ class TQDMProgressBar(_OfTrainer):
         leave: keep a line of each epoch above the bar.
 
     Raises:
-        UsageError: an argument is wrong, or a method is overridden that would not be called.
+        UsageError: an argument is wrong.
     """
 
     def __init__(
@@ -246,6 +230,26 @@ class TQDMProgressBar(_OfTrainer):
     ) -> None:
         super().__init__(refresh_rate, leave)
         self.process_position = process_position
+
+    def init_sanity_tqdm(self) -> ShownLoop:
+        """Return what says where the sanity check is; an override is not called."""
+        return ShownLoop(self, "val")
+
+    def init_train_tqdm(self) -> ShownLoop:
+        """Return what says where training is; an override is not called."""
+        return ShownLoop(self, "train")
+
+    def init_validation_tqdm(self) -> ShownLoop:
+        """Return what says where validation is; an override is not called."""
+        return ShownLoop(self, "val")
+
+    def init_test_tqdm(self) -> ShownLoop:
+        """Return what says where testing is; an override is not called."""
+        return ShownLoop(self, "test")
+
+    def init_predict_tqdm(self) -> ShownLoop:
+        """Return what says where prediction is; an override is not called."""
+        return ShownLoop(self, "predict")
 
 
 @dataclass(frozen=True)
@@ -287,7 +291,7 @@ class RichProgressBar(_OfTrainer):
         console_kwargs: options of ``rich.console.Console``.
 
     Raises:
-        UsageError: an argument is wrong, or a method is overridden that would not be called.
+        UsageError: an argument is wrong.
     """
 
     def __init__(

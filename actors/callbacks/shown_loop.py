@@ -1,7 +1,11 @@
 """ShownLoop: where a loop is, under the names that a bar of tqdm has for it."""
 
 import math
-from typing import Any, Literal
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Literal, overload
+
+from ...bus.system.logging_setup import get_logger
 
 Kind = Literal["train", "val", "test", "predict"]
 INSTEAD = (
@@ -9,10 +13,18 @@ INSTEAD = (
     "get_metrics to choose the metrics, or derive a bar of your own from ProgressBarBase and "
     "override hooks"
 )
+# What draws a bar of tqdm.
+_DRAWING = frozenset(
+    """clear close display refresh reset set_description set_description_str set_postfix
+    set_postfix_str unpause update""".split()  # noqa: SIM905  readable so
+)
+_log = get_logger("nightbus.progress_bar")
 
 
 class ShownLoop:
     """Where a loop is; to be read only, for the bar is drawn from the log.
+
+    What would draw a bar of tqdm, or set something of it, has no effect, which a warning says.
 
     Args:
         bar: the callback that sets the bar, a ProgressBarBase.
@@ -82,8 +94,61 @@ class ShownLoop:
         """Whether nothing is shown."""
         return bool(self._bar.is_disabled)
 
+    @staticmethod
+    def write(text: str, file: Any = None, end: str = "\n", nolock: bool = False) -> None:
+        """Print above the bar.
+
+        Args:
+            text: the text.
+            file: where to; standard output by default.
+            end: what follows the text.
+            nolock: accepted for code written for tqdm, without effect.
+        """
+        print(text, file=file, end=end)
+
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"{self._kind}_progress_bar.{name} is not there: {INSTEAD}")
+        if name not in _DRAWING:
+            raise AttributeError(f"{self._kind}_progress_bar.{name} is not there: {INSTEAD}")
+        return _without_effect(self._kind, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"{self._kind}_progress_bar.{name} cannot be set: {INSTEAD}")
+        _say_without_effect(f"{self._kind}_progress_bar.{name} = ...")
+
+
+class BarOfLoop:
+    """An attribute with a loop's bar: where the loop is, unless a bar of the user's is set.
+
+    Args:
+        kind: ``train``, ``val``, ``test`` or ``predict``.
+    """
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind: Kind = kind
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, bar: None, kind: type) -> "BarOfLoop": ...
+    @overload
+    def __get__(self, bar: object, kind: type) -> Any: ...
+    def __get__(self, bar: object | None, kind: type) -> Any:
+        if bar is None:
+            return self
+        own = vars(bar)  # a bar of tqdm of unknown length is neither true nor false
+        return own[self._name] if self._name in own else ShownLoop(bar, self._kind)
+
+    def __set__(self, bar: object, value: Any) -> None:
+        vars(bar)[self._name] = value
+
+
+def _without_effect(kind: Kind, name: str) -> Callable[..., None]:
+    def do_nothing(*_: Any, **__: Any) -> None:
+        _say_without_effect(f"{kind}_progress_bar.{name}()")
+
+    return do_nothing
+
+
+@lru_cache
+def _say_without_effect(what: str) -> None:
+    _log.warning(f"{what} has no effect: {INSTEAD}")
