@@ -4,6 +4,7 @@ import dataclasses
 import math
 import re
 import uuid
+import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -21,9 +22,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import run_program
+from safetensors import safe_open
 
 import nightbus as nb
 from nightbus.actors.checkpoints.format import read_checkpoint, write_checkpoint
+from nightbus.actors.checkpoints.tensors import of_parts
 from nightbus.bus.errors import CheckpointError
 
 
@@ -240,6 +243,68 @@ def test_a_tensor_comes_back_whatever_its_layout(tmp_path: Path, tensor: Any) ->
     assert torch.equal(back, tensor)
 
 
+def uncoalesced() -> torch.Tensor:
+    return torch.sparse_coo_tensor(
+        torch.tensor([[0, 0], [1, 1]]), torch.tensor([1.0, 2.0]), (2, 3), check_invariants=True
+    )
+
+
+SPARSE: dict[str, Callable[[], torch.Tensor]] = {
+    "coo": lambda: torch.eye(3).to_sparse(),
+    "coo with a place twice": uncoalesced,
+    "coo of rows": lambda: torch.ones(2, 3, 2).to_sparse(2),
+    "coo without values": lambda: torch.zeros(2, 3).to_sparse(),
+    "coo of complex128": lambda: torch.eye(3, dtype=torch.complex128).to_sparse(),
+    "csr": lambda: torch.eye(3, dtype=torch.float64).to_sparse_csr(),
+    "csc": lambda: torch.arange(6.0).reshape(2, 3).to_sparse_csc(),
+    "bsr": lambda: torch.eye(4).to_sparse_bsr((2, 2)),
+    "bsc": lambda: torch.eye(4).to_sparse_bsc((2, 1)),
+    "parameter": lambda: torch.nn.Parameter(torch.eye(3).to_sparse()),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse .* tensor support is in beta state")
+@pytest.mark.parametrize("make", SPARSE.values(), ids=SPARSE)
+def test_a_sparse_tensor_comes_back_with_its_layout(
+    tmp_path: Path, make: Callable[[], torch.Tensor]
+) -> None:
+    tensor = make()
+    back = round_trip(tmp_path, tensor)
+
+    assert (back.layout, back.dtype, back.shape) == (tensor.layout, tensor.dtype, tensor.shape)
+    assert torch.equal(back.to_dense(), tensor.detach().to_dense())
+    if back.layout is torch.sparse_coo:
+        assert back.is_coalesced() == tensor.is_coalesced()
+        assert torch.equal(back._indices(), tensor.detach()._indices())
+
+
+def test_a_sparse_tensor_in_two_places_is_kept_once(tmp_path: Path) -> None:
+    tensor = torch.eye(3).to_sparse()
+    first, second = round_trip(tmp_path, [tensor, tensor])
+
+    with safe_open(tmp_path / "x" / "tensors.safetensors", "pt") as file:
+        assert len(file.keys()) == 2
+    assert torch.equal(first.to_dense(), second.to_dense())
+
+
+@pytest.mark.filterwarnings("ignore:Sparse .* tensor support is in beta state")
+@pytest.mark.parametrize(
+    "content",
+    [
+        ["sparse_coo", [2, 2], True, [torch.tensor([[0], [9]]), torch.ones(1)]],
+        ["sparse_csr", [2, 2], True, [torch.tensor([0, 1, 9]), torch.tensor([0]), torch.ones(1)]],
+        ["sparse_coo", [2, 2], True, [torch.ones(1)]],
+        ["float32", [2, 2], True, [torch.ones(1), torch.ones(1)]],
+        ["sparse_coo", [2, -2], True, [torch.tensor([[0], [0]]), torch.ones(1)]],
+        ["sparse_coo", [2, 2], True, ["text", 3]],
+    ],
+    ids=["index", "compressed index", "parts", "layout", "shape", "no tensors"],
+)
+def test_parts_that_are_no_sparse_tensor_are_refused(content: Any) -> None:
+    with pytest.raises(ValueError, match="no "):
+        of_parts(*content)
+
+
 @pytest.mark.parametrize(
     "dtype", [torch.float8_e4m3fnuz, torch.float8_e8m0fnu, torch.complex32, torch.bits8]
 )
@@ -380,6 +445,11 @@ def nested() -> Any:
     return torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged)
 
 
+def quantized() -> Any:
+    with warnings.catch_warnings(action="ignore"):  # torch will give it up
+        return torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
+
+
 def masked() -> Any:
     return np.ma.masked_array([1, 2], [True, False])
 
@@ -398,7 +468,7 @@ def recursive() -> Any:
     ("value", "message"),
     [
         (np.array([object()]), r"state\.value is a NumPy array of Python objects"),
-        (torch.ones(2, 2).to_sparse(), r"state\.value is a tensor that is sparse"),
+        (quantized(), r"state\.value is a tensor that is quantized"),
         (torch.empty(2, device="meta"), r"state\.value is a tensor that is without data"),
         (recursive(), "contains itself"),
         ([{"deep": lambda: 0}], r"state\.value\[0\]\.deep is function"),
@@ -416,7 +486,7 @@ def recursive() -> Any:
         (np.random.default_rng(1), r"state\.value is Generator"),
     ],
     ids=[
-        *("objects", "sparse", "meta", "recursive", "function", "nested", "lazy"),
+        *("objects", "quantized", "meta", "recursive", "function", "nested", "lazy"),
         *("local enum", "unnamed enum", "masked", "gaps", "dataclass", "struct", "type", "partial"),
         *("module", "numpy generator"),
     ],

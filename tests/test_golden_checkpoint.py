@@ -9,6 +9,7 @@ import dataclasses
 import re
 import uuid
 from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
@@ -34,6 +35,7 @@ from nightbus.actors.checkpoints.format import (
 ROOT = Path(__file__).parent
 GOLDEN = ROOT / "golden" / "checkpoint-1"
 MORE = ROOT / "golden" / "checkpoint-1-more"
+SPARSE = ROOT / "golden" / "checkpoint-1-sparse"
 PAGE = ROOT.parent / "docs" / "checkpoint-format.md"
 
 
@@ -92,6 +94,12 @@ VALUES_OF_MORE: dict[str, Any] = {
 }
 
 
+SPARSE_VALUES: dict[str, Callable[[], torch.Tensor]] = {
+    "coo": lambda: torch.eye(3).to_sparse(),
+    "csr": lambda: torch.arange(6.0).reshape(2, 3).to_sparse_csr(),
+}
+
+
 class Golden(nb.LightningModule):
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -122,6 +130,15 @@ def test_a_value_in_the_golden_checkpoint_is_what_it_was(name: str) -> None:
 @pytest.mark.parametrize("name", VALUES_OF_MORE)
 def test_a_value_of_a_kind_that_came_later_is_what_it_was(name: str) -> None:
     assert same(read_checkpoint(MORE)[name], VALUES_OF_MORE[name])
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
+@pytest.mark.parametrize("name", SPARSE_VALUES)
+def test_a_sparse_tensor_of_a_golden_checkpoint_is_what_it_was(name: str) -> None:
+    found, expected = read_checkpoint(SPARSE)[name], SPARSE_VALUES[name]()
+
+    assert found.layout is expected.layout
+    assert torch.equal(found.to_dense(), expected.to_dense())
 
 
 def test_a_generator_of_the_golden_checkpoint_draws_what_it_would_have_drawn() -> None:
@@ -175,6 +192,8 @@ def write() -> None:
     """Write the golden checkpoints of this format that are not there."""
     if not MORE.exists():
         write_checkpoint(MORE, {**VALUES_OF_MORE, "generator": _generator()})
+    if not SPARSE.exists():
+        write_checkpoint(SPARSE, {name: make() for name, make in SPARSE_VALUES.items()})
     if GOLDEN.exists():
         return
     module = Golden(2)

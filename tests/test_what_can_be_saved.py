@@ -154,13 +154,14 @@ def test_a_state_of_a_datamodule_that_no_checkpoint_can_carry_is_left_out(tmp_pa
     assert not data.loaded
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda: torch.eye(3).to_sparse(), r"is sparse \(sparse_coo\)"),
+        (lambda: torch.quantize_per_tensor(torch.eye(3), 0.1, 0, torch.qint8), "is quantized"),
         (lambda: torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged), "is nested"),
     ],
-    ids=["sparse", "nested"],
+    ids=["quantized", "nested"],
 )
 def test_a_buffer_that_no_checkpoint_can_carry_is_left_out_and_the_weights_are_saved(
     tmp_path: Path, make: Any, reason: str
@@ -178,7 +179,8 @@ def test_a_buffer_that_no_checkpoint_can_carry_is_left_out_and_the_weights_are_s
 
 def test_who_saves_nothing_may_train_with_any_buffer(tmp_path: Path) -> None:
     run = trainer(tmp_path, enable_checkpointing=False)
-    run.fit(WithBuffer(torch.eye(3).to_sparse()), loader())
+    held = torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged)
+    run.fit(WithBuffer(held), loader())
 
     assert run.global_step == 6
 
@@ -215,6 +217,25 @@ def test_a_weight_of_an_unusual_type_is_resumed_and_loaded_to_the_bit(
     trainer(tmp_path, max_epochs=2).fit(again, loader(), ckpt_path=path)
     assert torch.equal(loaded.held.view(torch.uint8), value.view(torch.uint8))
     assert torch.equal(again.held.view(torch.uint8), value.view(torch.uint8))
+
+
+@pytest.mark.filterwarnings("ignore:Sparse .* tensor support is in beta state")
+@pytest.mark.parametrize("layout", ["sparse_coo", "sparse_csr"])
+def test_a_sparse_buffer_is_resumed_and_loaded(tmp_path: Path, layout: str) -> None:
+    value, other = (
+        dense.to_sparse(layout=getattr(torch, layout)) for dense in (torch.eye(3), 5 * torch.eye(3))
+    )
+    run = trainer(tmp_path)
+    run.fit(WithBuffer(value), loader())
+    path = f"{run.log_dir}/checkpoints/last"
+
+    loaded = WithBuffer.load_from_checkpoint(path, value=other.clone())
+    again = WithBuffer(other.clone())
+    trainer(tmp_path, max_epochs=2).fit(again, loader(), ckpt_path=path)
+
+    for held in (loaded.held, again.held):
+        assert held.layout is value.layout
+        assert torch.equal(held.to_dense(), torch.eye(3))
 
 
 class Fragile:

@@ -22,7 +22,17 @@ from torch import Tensor
 from ...bus.errors import CheckpointError, UsageError
 from ...bus.secrets.redaction import redact_setting
 from ...bus.secrets.texts import STRUCK_OUT
-from .tensors import as_written, dtype_called, is_written_as_it_is, of_bytes, why_not
+from .tensors import (
+    as_written,
+    dtype_called,
+    is_coalesced,
+    is_written_as_it_is,
+    layout_text,
+    of_bytes,
+    of_parts,
+    parts_of_sparse,
+    why_not,
+)
 from .types import dtype_of, dtype_text, is_plain_dtype, made_of_parts, standard_for
 
 _TENSOR = 1
@@ -46,6 +56,7 @@ _TENSOR_BYTES = 18
 _FLAG = 19
 _STANDARD = 20
 _SURROGATES = 21
+_SPARSE = 22
 
 _encode = msgspec.msgpack.Encoder().encode
 _Ext = msgspec.msgpack.Ext
@@ -61,7 +72,7 @@ _IN_BYTES: tuple[tuple[type, int, Callable[[Any], bytes]], ...] = (
     (torch.dtype, _DTYPE, lambda dtype: str(dtype).removeprefix("torch.").encode()),
 )
 _CARRIED = (
-    "numbers, strings, bytes, None, dense tensors, NumPy arrays, enums, paths, dates and times, "
+    "numbers, strings, bytes, None, tensors, NumPy arrays, enums, paths, dates and times, "
     "lists, tuples, deques, dicts and sets of these, and types given to nightbus.register_type"
 )
 
@@ -295,9 +306,11 @@ class Flattener:
         if reason := why_not(tensor):
             raise CheckpointError(
                 f"{path} is a tensor that {reason}, which a checkpoint cannot hold; keep its "
-                "parts as dense tensors, leave it out with register_buffer(..., persistent=False), "
+                "parts as tensors, leave it out with register_buffer(..., persistent=False), "
                 "or train with enable_checkpointing=False"
             )
+        if parts := parts_of_sparse(tensor):
+            return self._sparse(tensor, path, parts)
         name, number = path, 0
         while name in self.tensors:  # paths of {"a": {"b": ...}, "a.b": ...} look the same
             number += 1
@@ -311,6 +324,13 @@ class Flattener:
             found = _Ext(_TENSOR_BYTES, _encode([name, dtype, list(tensor.shape)]))
         as_it_is = not self._copies and is_written_as_it_is(tensor)
         self.tensors[name] = tensor if as_it_is else as_written(tensor)
+        self._known[id(tensor)] = tensor, found
+        return found
+
+    def _sparse(self, tensor: Tensor, path: str, parts: dict[str, Tensor]) -> msgspec.msgpack.Ext:
+        references = [self._tensor(part, f"{path}.{name}") for name, part in parts.items()]
+        about = layout_text(tensor), list(tensor.shape), is_coalesced(tensor)
+        found = _Ext(_SPARSE, _encode([*about, references]))
         self._known[id(tensor)] = tensor, found
         return found
 
@@ -441,6 +461,7 @@ _MADE: dict[int, Callable[[Any], Any]] = {
     _ENUM: _enum,
     _FLAG: _flag,
     _STANDARD: made_of_parts,
+    _SPARSE: lambda content: of_parts(*content),
     _REGISTERED: _registered,
     _SET: lambda content: set(_listed(content)),
     _FROZENSET: lambda content: frozenset(_listed(content)),
