@@ -425,7 +425,7 @@ def restored_arguments(
         items = form.get("items", list(saved))
         config = {name: values[name] for name in items if name in values}
         config |= {k: v for k, v in given.items() if k != argument and k not in parameters}
-        given = {k: v for k, v in given.items() if k in parameters}
+        given = {k: v for k, v in given.items() if takes_any or k in parameters}
         shape = {"is": form.get("shape") or "attributes"}
         arguments = {k: v for k, v in arguments.items() if k not in items}
         arguments[argument] = made_again(config, shape, hints.get(argument))

@@ -191,6 +191,27 @@ def test_what_bases_merged_into_a_configuration_is_kept(tmp_path: Path) -> None:
     assert again.conf == {"lr": 0.5, "depth": 7, "width": 3}
 
 
+class KeepsItemsOfMany(Small):
+    """Keeps a configuration's items, and needs one of the other arguments."""
+
+    def __init__(self, conf: Any, **more: Any) -> None:
+        super().__init__()
+        assert "scale" in more
+        self.save_hyperparameters(conf)
+        self.made_with = more
+
+
+def test_what_a_configuration_does_not_hold_is_handed_over_at_loading(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    run.fit(KeepsItemsOfMany({"width": 3}, scale=2.0), loader(4))
+    path = Path(str(run.log_dir)) / "checkpoints" / "last"
+
+    again = KeepsItemsOfMany.load_from_checkpoint(path, scale=5.0)
+
+    assert again.made_with == {"scale": 5.0}
+    assert again.hparams.width == 3
+
+
 class OfOtherArguments(Keeps):
     def __init__(self, width: int, scale: float = 2.0) -> None:
         super().__init__({"width": width * 10})
