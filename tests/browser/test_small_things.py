@@ -183,3 +183,45 @@ def test_of_many_runs_those_near_the_pointer_are_named(open_page: OpenPage, tmp_
             expect(under.locator(".near")).to_contain_text(name)
             expect(under.locator(".value").first).to_contain_text(name)
         expect(under).to_contain_text("and 4 more")
+
+
+def test_the_table_is_made_wider_by_the_mouse_and_the_keyboard(
+    board: str, runs: Runs, open_page: OpenPage
+) -> None:
+    page = open_page(board)
+    page.get_by_text("6 runs").wait_for()
+    edge = page.get_by_role("separator", name="width of the table")
+
+    def width() -> float:
+        return float(page.locator(".runs").bounding_box()["width"])
+
+    before, box = width(), edge.bounding_box()
+    page.mouse.move(box["x"] + 3, 500)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 303, 500, steps=3)
+    page.mouse.up()
+    eventually(lambda: abs(width() - before - 300) < 5)
+    page.reload()
+    page.get_by_text("6 runs").wait_for()
+    eventually(lambda: abs(width() - before - 300) < 5)
+    edge.focus()
+    edge.press("ArrowLeft")
+    eventually(lambda: width() < before + 290)
+    edge.dblclick()
+    eventually(lambda: abs(width() - before) < 2)
+
+
+def test_groups_have_the_colours_of_their_means_in_the_table_too(
+    board: str, open_page: OpenPage
+) -> None:
+    page = open_page(f"{board}&group=optimizer&colour=lr")
+    drawn = page.get_by_label("groups that are drawn").locator("line")
+    heads = page.locator(".runs tr.group svg.swatch line")
+    expect(drawn).to_have_count(2)
+    expect(heads).to_have_count(2)
+
+    colours = [line.get_attribute("stroke") for line in drawn.all()]
+    assert [line.get_attribute("stroke") for line in heads.all()] == colours
+    assert len(set(colours)) == 2
+    page.get_by_label("mean and range of groups").uncheck()
+    expect(heads).to_have_count(0)

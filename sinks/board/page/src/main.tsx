@@ -14,6 +14,7 @@ import { MOST_DRAWN, namesOf, useColumns, usePainting } from "./painting";
 import { Run } from "./run";
 import { Runs } from "./runs";
 import { Server } from "./server";
+import { Split } from "./split";
 import { type Latest, Problem, type Source, type Table, type Told } from "./source";
 import { takeToken, useAddress, type View, VIEWS } from "./state";
 import "./style.css";
@@ -120,11 +121,12 @@ function Board({ source }: { source: Source }) {
             : told?.going_on ? `live: ${told.going_on} ${told.going_on === 1 ? "run goes" : "runs go"} on` : "live"}
         </span>
       </header>
-      <main>
+      <main style={state.split === null ? {} : { "--split": `${state.split}%` }}>
         <Boundary>
           <Runs source={source} state={state} change={change} keys={keys} painting={painting} told={changes}
             latest={told?.latest ?? {}} learnt={learnt} refused={refused} paintingWrong={paintingWrong} />
         </Boundary>
+        <Split share={state.split} move={(split) => change({ split })} />
         <Boundary key={state.open ? `run ${state.open}` : state.view === "runs" ? "curves" : state.view}>
           {state.open
             ? <Run source={source} open={state.open} version={versions[state.open] ?? `none ${changes}`} state={state} change={change}

@@ -73,7 +73,8 @@ export function Moments({ source, open, version, time, move, histograms }: {
         <button aria-pressed={time === null} onClick={() => move(null)}>end</button>
       </div>
       <p class="quiet">
-        {duration(at)} after it began, {moment(history.began_s + at)}; ✕ exception, ◆ checkpoint, ┆ attempt, ▸ command, ! not delivered, ■ end.
+        {duration(at)} after it began, {moment(history.began_s + at)}; {Object.entries(MARKED)
+          .filter(([kind]) => places.some((each) => each.kind === kind)).map(([kind, mark]) => `${mark} ${kind}`).join(", ")}.
         {!history.is_read && " The log is still being read …"}
         {history.note && ` ${history.note}`}
       </p>

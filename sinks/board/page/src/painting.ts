@@ -62,18 +62,22 @@ export function usePainting(columns: Columns | null, state: State, keys: string[
       for (const key of keys) {
         const place = at.get(key);
         const value = place === undefined ? null : (grouping[place] ?? null);
-        const id = JSON.stringify(value);
+        const id = idOfGroup(value);
         found.set(id, { value, its: [...(found.get(id)?.its ?? []), key] });
       }
       const sorted = [...found].sort(([, one], [, other]) => inOrder(one.value, other.value));
-      groups = sorted.map(([id, { value, its }], number) => {
-        const lines = its.map(ofRun);
-        const isOne = colours !== null && lines.every((each) => each.colour === lines[0]?.colour);
-        return { id: `group ${id}`, label: value === null ? "none" : cell(value, state.group), keys: its, line: isOne && lines[0] ? lines[0] : line(number) };
-      });
+      // In the colours of their runs, if those of each have one: else colours of both kinds would mix.
+      const areOne = colours !== null && sorted.every(([, { its }]) => new Set(its.map((key) => ofRun(key).colour)).size === 1);
+      groups = sorted.map(([id, { value, its }], number) => (
+        { id, label: value === null ? "none" : cell(value, state.group), keys: its, line: areOne ? ofRun(its[0] as string) : line(number) }
+      ));
     }
     return { line: ofRun, palette: colours, groups, members };
   }, [columns, state.colour, state.group, keys.join(), dark]);
+}
+
+export function idOfGroup(value: Cell): string {
+  return `group ${JSON.stringify(value)}`;
 }
 
 export function namesOf(state: State): string[] {

@@ -178,17 +178,19 @@ function Metrics({ about }: { about: RunAbout }) {
 }
 
 function Hooks({ about }: { about: RunAbout }) {
-  const hooks = [...about.hooks].sort((one, other) => other.total_s - one.total_s);
+  const hooks = about.hooks.filter((each) => each.total_s > 0).sort((one, other) => other.total_s - one.total_s);
+  const others = about.hooks.filter((each) => each.total_s === 0);
   const most = hooks[0]?.total_s || 1;
   return (
     <Part name="where time goes, by hook" count={hooks.length}>
-      {hooks.length === 0 ? <p class="empty">It has recorded no hooks.</p> : (
+      {about.hooks.length === 0 ? <p class="empty">It has recorded no hooks.</p> : (
         <>
           <p class="note">Hooks lie within one another: the time of one may be in that of another too.</p>
           <Lines head={["hook", "total", "", "calls", "mean"]}
             lines={hooks.map((hook) => [hook.name, duration(hook.total_s),
               <span class="bar"><i style={{ width: `${(100 * hook.total_s) / most}%` }} /></span>,
               cell(hook.count), duration(hook.mean_s)])} />
+          {others.length > 0 && <p class="note">Nobody had anything to do in: {others.map((each) => each.name).join(", ")}.</p>}
         </>
       )}
     </Part>

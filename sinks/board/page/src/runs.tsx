@@ -2,11 +2,12 @@
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { useAsked } from "./asked";
+import type { Line } from "./colours";
 import { cell, number as asNumber } from "./format";
 import { type Layout, layout } from "./groups";
 import { ChoiceOfName, Swatch, TITLES, useNames } from "./legend";
 import { RunLink } from "./links";
-import { MOST_DRAWN, type Painting } from "./painting";
+import { idOfGroup, MOST_DRAWN, type Painting } from "./painting";
 import type { Cell, Latest, Problem, Row, Source, Table, TableGroup } from "./source";
 import { Sparkline, useSparks } from "./sparkline";
 import type { State } from "./state";
@@ -104,6 +105,7 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
   const shown = Array.from({ length: Math.max(0, last - first) }, (_, at) => plan.at(first + at));
   const rowAt = (number: number): Row | undefined => parts.current.get(Math.floor(number / PART))?.[number % PART];
   const inSight = shown.flatMap((item) => ("row" in item ? rowAt(item.row) ?? [] : []));
+  const isNumber = columns.map((_, at) => inSight.some((row) => typeof row.cells[at] === "number"));
   const spark = state.spark ?? names["metrics"]?.[0] ?? "";
   // The column metrics.lr is of the metric lr, where a hyperparameter has that name, too.
   const [sparks, sparksWrong] = useSparks(source, spark.replace(/^metrics\./, ""), inSight, told);
@@ -160,8 +162,8 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
                 <th scope="col">run</th>
                 <th scope="col">ended</th>
                 {spark && <th scope="col" title={spark}>{spark}</th>}
-                {columns.map((name) => (
-                  <th scope="col" key={name} aria-sort={state.sort !== name ? "none"
+                {columns.map((name, at) => (
+                  <th scope="col" key={name} class={isNumber[at] ? "number" : ""} aria-sort={state.sort !== name ? "none"
                     : state.isReversed ? "descending" : "ascending"}>
                     <button onClick={() => sort(name)} title={`sort by ${name}`}>
                       {name}{state.sort === name ? (state.isReversed ? " ▼" : " ▲") : ""}
@@ -178,6 +180,7 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
                   const group = groups[item.group] as TableGroup;
                   return <Head key={`group ${item.group}`} group={group} state={state} columns={columns} hasSpark={spark !== ""}
                     number={number} isClosed={closed.has(JSON.stringify(group.value))} toggle={() => toggle(group)}
+                    line={state.isEach ? null : painting.groups?.find((each) => each.id === idOfGroup(group.value))?.line ?? null}
                     drawn={painting.members(group.value).filter((key) => keys.includes(key)).length}
                     isFull={isFull} choose={(isChosen) => chooseGroup(group, isChosen)} />;
                 }
@@ -235,8 +238,10 @@ function partsOf(plan: Layout, first: number, last: number): number[] {
   return [...(parts.size ? parts : [0])];
 }
 
-function Head({ group, state, columns, hasSpark, number, isClosed, toggle, drawn, isFull, choose }: {
+function Head({ group, line, state, columns, hasSpark, number, isClosed, toggle, drawn, isFull, choose }: {
   group: TableGroup;
+  /** With which its mean is drawn; null if it is not. */
+  line: Line | null;
   state: State;
   columns: string[];
   hasSpark: boolean;
@@ -256,6 +261,7 @@ function Head({ group, state, columns, hasSpark, number, isClosed, toggle, drawn
             ref={(box) => {
               if (box) box.indeterminate = drawn > 0 && drawn < group.count;
             }} onChange={(event) => choose(event.currentTarget.checked)} />
+          {line && <Swatch line={line} />}
         </label>
       </td>
       <th scope="row" colSpan={hasSpark ? 3 : 2}>

@@ -16,6 +16,8 @@ export interface State {
   smoothing: number;
   find: string;
   view: View;
+  /** Of the width, what the table has in percent; null as usual. */
+  split: number | null;
   /** The metric of the small curves; null for the first there is. */
   spark: string | null;
   colour: string;
@@ -68,6 +70,7 @@ function read(): State {
     smoothing: smoothing > 0 && smoothing < 1 ? smoothing : 0,
     find: said.get("find") ?? "",
     view: VIEWS.find((view) => view === said.get("view")) ?? "runs",
+    split: Number(said.get("split") ?? NaN) > 0 ? Number(said.get("split")) : null,
     spark: said.get("small"),
     colour: said.get("colour") ?? "",
     group: said.get("group") ?? "",
@@ -101,6 +104,7 @@ export function addressOf(state: State): string {
   put("smooth", state.smoothing ? String(state.smoothing) : "");
   put("find", state.find);
   put("view", state.view === "runs" ? "" : state.view);
+  if (state.split !== null) put("split", String(state.split));
   if (state.spark !== null) said.set("small", state.spark);
   put("colour", state.colour);
   put("group", state.group);
