@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,18 @@ def test_the_choice_of_columns_closes_when_one_clicks_elsewhere(
     page.get_by_text("hyperparameters", exact=True).last.wait_for()
     page.get_by_role("heading", name="nightbus").click()
     expect(find).to_be_hidden()
+
+
+def test_the_page_says_by_which_command_its_runs_are_shared(
+    board: str, folder: Path, open_page: OpenPage
+) -> None:
+    page = open_page(f"{board}&where=optimizer+==+%27Adam%27")
+    page.locator("summary", has_text="share").click()
+    command = page.locator("pre.shell")
+    command.wait_for()
+    words = shlex.split(command.inner_text())
+    assert words[:2] == ["nightbus", "board"]
+    assert words[2:] == [str(folder), "--where", "optimizer == 'Adam'", "--export", "board.html"]
 
 
 def test_values_that_look_alike_are_groups_of_their_own(
@@ -193,7 +206,7 @@ def test_the_table_is_made_wider_by_the_mouse_and_the_keyboard(
     edge = page.get_by_role("separator", name="width of the table")
 
     def width() -> float:
-        return float(page.locator(".runs").bounding_box()["width"])
+        return float(page.get_by_role("region", name="runs", exact=True).bounding_box()["width"])
 
     before, box = width(), edge.bounding_box()
     page.mouse.move(box["x"] + 3, 500)
@@ -225,3 +238,61 @@ def test_groups_have_the_colours_of_their_means_in_the_table_too(
     assert len(set(colours)) == 2
     page.get_by_label("mean and range of groups").uncheck()
     expect(heads).to_have_count(0)
+
+
+def test_all_runs_of_a_condition_are_drawn_by_one_button(
+    board: str, runs: Runs, open_page: OpenPage
+) -> None:
+    page = open_page(board)
+    page.get_by_role("button", name="draw all").click()
+    page.get_by_text("6 drawn").wait_for()
+    page.get_by_label("condition").fill("lr > 0.05")
+    page.get_by_text("2 of 6 runs").wait_for()
+    page.get_by_role("button", name="draw all").click()
+    page.get_by_text("2 drawn").wait_for()
+
+
+def test_runs_are_sorted_by_how_they_ended_and_by_their_names(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    done = recorded(tmp_path, 0.1, 1.0).path.name
+    goes_on, attempt = begun(tmp_path, {"lr": 0.2})
+    put_over(attempt, {"val_loss": [1.0]})
+    with served(tmp_path) as address:
+        page = open_page(address)
+        links = page.locator(".runs tbody th[scope=row] a")
+        page.get_by_role("button", name="ended").click()
+        expect(links).to_have_text([done, goes_on.path.name])
+        page.get_by_role("button", name="ended").click()
+        expect(links).to_have_text([goes_on.path.name, done])
+        page.get_by_role("button", name="run", exact=True).click()
+        expect(links).to_have_text(sorted([done, goes_on.path.name]))
+
+
+def test_a_chart_is_made_large_and_small_again(board: str, open_page: OpenPage) -> None:
+    page = open_page(f"{board}&view=curves")
+    figure = page.locator("figure").filter(has_text="val_loss")
+    canvas = figure.locator("canvas")
+    expect(canvas).to_be_visible()
+
+    def tall() -> float:
+        return float(eventually(canvas.bounding_box)["height"])
+
+    before = tall()
+    button = figure.get_by_label("val_loss as large as can be")
+    button.click()
+    eventually(lambda: tall() > 2 * before)
+    hover(page, figure.locator(".u-over"), 0.99)
+    expect(figure.locator(".under")).to_contain_text("step 29")
+    button.click()
+    eventually(lambda: tall() == before)
+
+
+def test_the_slash_leads_to_the_condition_from_a_run_on_a_narrow_screen(
+    board: str, runs: Runs, open_page: OpenPage
+) -> None:
+    name = runs["SGD", 0.1].path.name
+    page = open_page(f"{board}&open={name}", width=390)
+    page.get_by_role("heading", name=name).wait_for()
+    page.keyboard.press("/")
+    expect(page.get_by_label("condition")).to_be_focused()

@@ -73,7 +73,7 @@ def test_nothing_of_a_stranger_s_run_is_more_than_text(browser: Any, tmp_path: P
                 page.get_by_role("link", name=run.path.name).first.click()
                 page.get_by_role("cell", name=HOSTILE_TEXT).first.wait_for()
                 assert page.locator("img, b:has-text('bold'), iframe").count() == 0
-                assert page.title() == "nightbus board"
+                assert page.title() == f"{run.path.name} · nightbus"
 
     loaded = [url for url in seen if not url.startswith(address.partition("#")[0])]
     assert loaded == [file.as_uri()]

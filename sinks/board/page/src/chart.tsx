@@ -8,6 +8,7 @@ import { extent, type Frame, heights, type Ordered, ordered, paint, type Shown, 
 import type { Source, XAxis } from "./source";
 
 const HEIGHT = 220;
+const LARGE = 480;
 const REFRESH_MS = 100;
 const READ_ON_MS = 50;
 const REST_MS = 120; // that a part is looked at before it is read in detail
@@ -53,6 +54,8 @@ export function Chart(props: ChartProps) {
   const [range, setRange] = useState<Span | null>(null);
   const [problem, setProblem] = useState("");
   const [drawn, setDrawn] = useState(0);
+  const [isLarge, setLarge] = useState(false);
+  const height = isLarge ? LARGE : HEIGHT;
   const [under, setUnder] = useState<Pointer | null>(null);
   const asked = JSON.stringify([metric, lines.map((each) => [each.key, each.members]), x, smoothing, range]);
   const version = keys.map((key) => versions[key] ?? "").join();
@@ -136,7 +139,7 @@ export function Chart(props: ChartProps) {
     const made = new uPlot(
       {
         width: place.current.clientWidth,
-        height: HEIGHT,
+        height,
         legend: { show: false },
         scales: {
           x: { time: x === "wall", range: (_, low, high) => [low, high] },
@@ -173,7 +176,7 @@ export function Chart(props: ChartProps) {
     plot.current = made;
     const fit = new ResizeObserver(() => {
       const width = place.current?.clientWidth ?? 0;
-      if (width && width !== made.width) made.setSize({ width, height: HEIGHT });
+      if (width && width !== made.width) made.setSize({ width, height });
     });
     fit.observe(place.current);
     return () => {
@@ -181,7 +184,7 @@ export function Chart(props: ChartProps) {
       made.destroy();
       plot.current = null;
     };
-  }, [isDrawn, isVisible, isLog, x, isDark.matches]);
+  }, [isDrawn, isVisible, isLog, x, isLarge, isDark.matches]);
 
   useEffect(() => {
     const hasMeans = smoothing > 0;
@@ -194,7 +197,7 @@ export function Chart(props: ChartProps) {
       plot.current?.setData(whole ? [whole, [0, 0]] : [[], []], false);
       if (view) plot.current?.setScale("x", { min: view[0], max: view[1] });
     });
-  }, [drawn, range, isVisible, isLog, x, smoothing, isDark.matches,
+  }, [drawn, range, isVisible, isLog, x, isLarge, smoothing, isDark.matches,
     lines.map((each) => each.key + each.line.colour + each.line.dash).join()]);
 
   const all = keys.flatMap((key) => curves.current.get(key) ?? []);
@@ -229,7 +232,7 @@ export function Chart(props: ChartProps) {
   };
 
   return (
-    <figure class="chart" tabIndex={0} onKeyDown={pressed} aria-label={described(props, curves.current)}>
+    <figure class={isLarge ? "chart large-chart" : "chart"} tabIndex={0} onKeyDown={pressed} aria-label={described(props, curves.current)}>
       <figcaption>
         <span class="metric" title={metric}>{metric || "(no name)"}</span>
         {range && (
@@ -241,6 +244,7 @@ export function Chart(props: ChartProps) {
         )}
         <button aria-label={`zoom into ${metric}`} onClick={() => zoom(0.5)}>+</button>
         <button aria-label={`zoom out of ${metric}`} onClick={() => zoom(2)}>−</button>
+        <button aria-label={`${metric} as large as can be`} aria-pressed={isLarge} onClick={() => setLarge(!isLarge)}>⤢</button>
       </figcaption>
       <div class="plot" ref={place} onDblClick={() => setRange(null)} onWheel={wheeled} role="img" aria-hidden="true" />
       <p class="under">

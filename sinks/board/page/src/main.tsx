@@ -14,6 +14,7 @@ import { MOST_DRAWN, namesOf, useColumns, usePainting } from "./painting";
 import { Run } from "./run";
 import { Runs } from "./runs";
 import { Server } from "./server";
+import { Share } from "./share";
 import { Split } from "./split";
 import { type Latest, Problem, type Source, type Table, type Told } from "./source";
 import { takeToken, useAddress, type View, VIEWS } from "./state";
@@ -55,10 +56,10 @@ function Board({ source }: { source: Source }) {
   useEffect(() => {
     const pressed = (event: KeyboardEvent): void => {
       const isTyping = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement;
-      if (event.key === "/" && !isTyping) {
-        event.preventDefault();
-        document.getElementById("where")?.focus();
-      }
+      if (event.key !== "/" || isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      if (!document.getElementById("where")?.offsetParent) change({ view: "runs", open: "" }, true);
+      requestAnimationFrame(() => document.getElementById("where")?.focus());
     };
     addEventListener("keydown", pressed);
     return () => removeEventListener("keydown", pressed);
@@ -116,6 +117,7 @@ function Board({ source }: { source: Source }) {
             <button key={view} class={`to-${view}`} aria-pressed={!state.open && state.view === view} onClick={() => show(view)}>{view}</button>
           ))}
         </nav>
+        {source.isLive && root && <Share root={root} where={state.where} />}
         <span class={isLost ? "status lost" : "status"} role="status">
           {!source.isLive ? (source.note || "recorded") : isLost ? "connection lost: is the board still running? This page comes back when it is."
             : told?.going_on ? `live: ${told.going_on} ${told.going_on === 1 ? "run goes" : "runs go"} on` : "live"}

@@ -13,6 +13,7 @@ import type { HistogramView } from "./state";
 const REFRESH_MS = 1000;
 const PAUSE_MS = 60;
 const TICKS = 2000;
+const MOST_NAMES = 30; // of media
 const MARKED: Record<string, string> = { fault: "✕", checkpoint: "◆", attempt: "┆", command: "▸", "dead letter": "!", end: "■" };
 
 /** What happened in a run, asked for again while it goes on. */
@@ -293,13 +294,14 @@ function MediaThen({ source, open, version, at, histograms }: {
   return (
     <Panel name="media" count={its.length} otherwise="">
       <div class="cards">
-        {its.slice(0, 30).map((each) => (
+        {its.slice(0, MOST_NAMES).map((each) => (
           <article key={each.name} aria-label={each.name}>
             <p class="of-run">{each.name} <span class="quiet">{each.kind}</span></p>
             <MediumCard source={source} run={open} its={each} at={Infinity} view={each.kind === "histogram" ? "bars" : histograms} colour={line(0).colour} />
           </article>
         ))}
       </div>
+      {its.length > MOST_NAMES && <p class="note">the first {MOST_NAMES} of {its.length} names; “media” has all.</p>}
     </Panel>
   );
 }

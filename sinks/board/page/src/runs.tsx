@@ -8,6 +8,7 @@ import { type Layout, layout } from "./groups";
 import { ChoiceOfName, Swatch, TITLES, useNames } from "./legend";
 import { RunLink } from "./links";
 import { idOfGroup, MOST_DRAWN, type Painting } from "./painting";
+import { Popover } from "./popover";
 import type { Cell, Latest, Problem, Row, Source, Table, TableGroup } from "./source";
 import { Sparkline, useSparks } from "./sparkline";
 import type { State } from "./state";
@@ -57,17 +58,21 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
   // table has been asked for since, but not if another question has.
   const asked = useRef({ question: "", told: -1, number: 0 });
   const shownOf = useRef(0);
+  const onTheWay = useRef(new Set<string>());
+  const ask = (first: number, number: number): Promise<Table> => source.table({
+    where: state.where, sort: state.sort, isReversed: state.isReversed, columns: state.columns, group: state.group, first, number,
+  });
   useEffect(() => {
     if (asked.current.question !== question || asked.current.told !== told) {
       asked.current = { question, told, number: asked.current.number + 1 };
     }
     const { number } = asked.current;
-    const missing = wanted.filter((part) => shownOf.current !== number || !parts.current.has(part));
+    const missing = wanted.filter((part) => (
+      !onTheWay.current.has(`${number} ${part}`) && (shownOf.current !== number || !parts.current.has(part))
+    ));
     for (const part of missing) {
-      source.table({
-        where: state.where, sort: state.sort, isReversed: state.isReversed, columns: state.columns, group: state.group,
-        first: part * PART, number: PART,
-      }).then((found) => {
+      onTheWay.current.add(`${number} ${part}`);
+      ask(part * PART, PART).finally(() => onTheWay.current.delete(`${number} ${part}`)).then((found) => {
         if (asked.current.question !== question || number < shownOf.current) return;
         if (number > shownOf.current) parts.current.clear();
         shownOf.current = number;
@@ -125,6 +130,9 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
     const all = isChosen && !isFull ? [...new Set([...keys, ...its])] : keys.filter((key) => !its.includes(key));
     change({ chosen: all.slice(0, MOST_DRAWN) });
   };
+  const chooseAll = (): void => {
+    ask(0, MOST_DRAWN).then((found) => change({ chosen: found.rows.map((row) => row.key) }), (error: Error) => setProblem(error.message));
+  };
   const toggle = (group: TableGroup): void => {
     const value = JSON.stringify(group.value);
     setClosed((before) => new Set(before.has(value) ? [...before].filter((each) => each !== value) : [...before, value]));
@@ -159,16 +167,11 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
             <thead>
               <tr>
                 <th scope="col"><span class="hidden">drawn</span></th>
-                <th scope="col">run</th>
-                <th scope="col">ended</th>
+                <SortedBy name="id" title="run" state={state} sort={sort} />
+                <SortedBy name="ending" title="ended" state={state} sort={sort} />
                 {spark && <th scope="col" title={spark}>{spark}</th>}
                 {columns.map((name, at) => (
-                  <th scope="col" key={name} class={isNumber[at] ? "number" : ""} aria-sort={state.sort !== name ? "none"
-                    : state.isReversed ? "descending" : "ascending"}>
-                    <button onClick={() => sort(name)} title={`sort by ${name}`}>
-                      {name}{state.sort === name ? (state.isReversed ? " ▼" : " ▲") : ""}
-                    </button>
-                  </th>
+                  <SortedBy key={name} name={name} title={name} state={state} sort={sort} isNumber={isNumber[at] ?? false} />
                 ))}
               </tr>
             </thead>
@@ -223,9 +226,26 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
       <p class="count">
         {table && (found === table.all ? `${found} ${found === 1 ? "run" : "runs"}` : `${found} of ${table.all} runs`)}
         {table && found > 0 && <>; {keys.length} drawn{isFull && `, ${TOO_MANY}`}{" "}
+          {found > 1 && <button onClick={chooseAll}>{found > MOST_DRAWN ? `draw the first ${MOST_DRAWN}` : "draw all"}</button>}{" "}
           {keys.length > 0 && <button onClick={() => change({ chosen: [] })}>none</button>}</>}
       </p>
     </section>
+  );
+}
+
+/** The head of a column, by which the table is sorted when it is clicked. */
+function SortedBy({ name, title, state, sort, isNumber = false }: {
+  name: string;
+  title: string;
+  state: State;
+  sort: (name: string) => void;
+  isNumber?: boolean;
+}) {
+  const isIt = state.sort === name;
+  return (
+    <th scope="col" class={isNumber ? "number" : ""} aria-sort={!isIt ? "none" : state.isReversed ? "descending" : "ascending"}>
+      <button onClick={() => sort(name)} title={`sort by ${title}`}>{title}{isIt ? (state.isReversed ? " ▼" : " ▲") : ""}</button>
+    </th>
   );
 }
 
@@ -303,46 +323,30 @@ function Columns({ source, columns, change }: {
   const [isOpen, setOpen] = useState(false);
   const { answer: names, problem } = useAsked(isOpen ? "names" : null, 0, () => source.names());
   const [find, setFind] = useState("");
-  const place = useRef<HTMLDetailsElement>(null);
-  useEffect(() => {
-    if (!isOpen) return undefined;
-    const pressed = (event: Event): void => {
-      if (place.current && !place.current.contains(event.target as Node)) place.current.open = false;
-    };
-    addEventListener("pointerdown", pressed);
-    return () => removeEventListener("pointerdown", pressed);
-  }, [isOpen]);
   const toggle = (name: string, isShown: boolean): void =>
     change({ columns: isShown ? [...columns, name] : columns.filter((each) => each !== name) });
   return (
-    <details class="columns" ref={place} onToggle={(event) => setOpen(event.currentTarget.open)} onKeyDown={(event) => {
-      if (event.key !== "Escape") return;
-      event.currentTarget.open = false;
-      event.currentTarget.querySelector("summary")?.focus();
-    }}>
-      <summary>columns</summary>
-      <div class="choices">
-        <input type="search" aria-label="find columns" placeholder="find" value={find}
-          onInput={(event) => setFind(event.currentTarget.value)} />
-        <button onClick={() => change({ columns: [] })}>as before</button>
-        {problem && <p class="wrong" role="alert">{problem}</p>}
-        {Object.entries(names ?? {}).map(([kind, its]) => {
-          const near = its.filter((name) => name.toLowerCase().includes(find.toLowerCase()));
-          return near.length > 0 && (
-            <fieldset key={kind}>
-              <legend>{TITLES[kind] ?? kind}</legend>
-              {near.slice(0, MOST_NAMES).map((name) => (
-                <label key={name}>
-                  <input type="checkbox" checked={columns.includes(name)}
-                    onChange={(event) => toggle(name, event.currentTarget.checked)} /> {name}
-                </label>
-              ))}
-              {near.length > MOST_NAMES && <span class="note">and {near.length - MOST_NAMES} more: find them by name</span>}
-            </fieldset>
-          );
-        })}
-      </div>
-    </details>
+    <Popover name="columns" opened={setOpen}>
+      <input type="search" aria-label="find columns" placeholder="find" value={find}
+        onInput={(event) => setFind(event.currentTarget.value)} />
+      <button onClick={() => change({ columns: [] })}>as before</button>
+      {problem && <p class="wrong" role="alert">{problem}</p>}
+      {Object.entries(names ?? {}).map(([kind, its]) => {
+        const near = its.filter((name) => name.toLowerCase().includes(find.toLowerCase()));
+        return near.length > 0 && (
+          <fieldset key={kind}>
+            <legend>{TITLES[kind] ?? kind}</legend>
+            {near.slice(0, MOST_NAMES).map((name) => (
+              <label key={name}>
+                <input type="checkbox" checked={columns.includes(name)}
+                  onChange={(event) => toggle(name, event.currentTarget.checked)} /> {name}
+              </label>
+            ))}
+            {near.length > MOST_NAMES && <span class="note">and {near.length - MOST_NAMES} more: find them by name</span>}
+          </fieldset>
+        );
+      })}
+    </Popover>
   );
 }
 
