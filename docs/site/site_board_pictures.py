@@ -41,11 +41,13 @@ class View(NamedTuple):
 
 
 WIDTH = 1200
+NEWEST = "newest"  # stands for the run that was recorded last
 VIEWS = {
     "table": View({"colour": "lr", "small": "val_accuracy"}, "figure canvas", 760),
     "curves": View({"view": "curves", "colour": "lr", "group": "optimizer"}, "figure canvas"),
     "media": View({"view": "media"}, ".media canvas, .media svg", 900),
     "compare": View({"view": "compare", "colour": "val_accuracy"}, ".compare canvas", 900),
+    "run": View({"open": NEWEST, "part": "at a moment", "time": "0.5"}, ".timeline", 900),
 }
 
 
@@ -114,11 +116,12 @@ def record(root: Path) -> None:
             trainer.fit(Digits(lr, optimizer), loader, DataLoader(data, 512))
 
 
-def draw(page: Path, browser: str) -> None:
+def draw(page: Path, newest: str, browser: str) -> None:
     """Open the page at each of its views, and keep what is seen.
 
     Args:
         page: the exported file.
+        newest: the id of the last run.
         browser: the program.
     """
     from playwright.sync_api import sync_playwright
@@ -127,7 +130,8 @@ def draw(page: Path, browser: str) -> None:
         chromium = started.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         for name, view in VIEWS.items():
             tab = chromium.new_page(viewport={"width": WIDTH, "height": view.height})
-            tab.goto(f"{page.as_uri()}#{urlencode(view.state)}")
+            state = {key: newest if each == NEWEST else each for key, each in view.state.items()}
+            tab.goto(f"{page.as_uri()}#{urlencode(state)}")
             tab.wait_for_selector(view.shown)
             tab.wait_for_load_state("networkidle")
             seen = Image.open(io.BytesIO(tab.screenshot()))
@@ -148,7 +152,8 @@ def main() -> None:
         verb = [sys.executable, "-m", "nightbus", "board", "runs", "--export", page.name]
         environment = {**os.environ, "PYTHONPATH": str(IMAGES.parents[1])}
         subprocess.run(verb, cwd=root, check=True, env=environment)
-        draw(page, browser)
+        newest = max((root / "runs").iterdir(), key=lambda run: (run / "run.json").stat().st_mtime)
+        draw(page, newest.name, browser)
 
 
 if __name__ == "__main__":

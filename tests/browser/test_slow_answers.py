@@ -31,8 +31,8 @@ window.fetch = (address, ...more) => String(address).includes("/api/PATH")
 def changed(page: Any, script: str, address: str) -> Any:
     """The page, loaded anew with a script before its own."""
     page.add_init_script(script)
+    page.goto("about:blank")
     page.goto(address)
-    page.reload()
     return page
 
 

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 from board_asked import begun, recorded
-from board_browser import OpenPage, Runs, drag, expect, hover, mix_of, put_over, served
+from board_browser import (
+    OpenPage,
+    Runs,
+    drag,
+    expect,
+    hover,
+    mix_of,
+    pixels_of,
+    put_over,
+    served,
+)
 from helpers import eventually
 
 from nightbus.sinks.board.export import exported
@@ -16,6 +26,7 @@ from nightbus.sinks.board.shelf import Shelf
 
 pytestmark = pytest.mark.long
 
+FIRST_COLOUR = "#0072b2"
 # As browsers do that are told of another address too often.
 REFUSING = """
 const replace = history.replaceState.bind(history);
@@ -296,3 +307,24 @@ def test_the_slash_leads_to_the_condition_from_a_run_on_a_narrow_screen(
     page.get_by_role("heading", name=name).wait_for()
     page.keyboard.press("/")
     expect(page.get_by_label("condition")).to_be_focused()
+
+
+def test_outliers_are_left_out_and_marked_when_one_asks_for_it(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    _, attempt = begun(tmp_path, {})
+    values = [1.0 + step % 7 / 10 for step in range(100)]
+    values[50] = 1e6
+    put_over(attempt, {"loss": values})
+    attempt.end()
+    with served(tmp_path) as address:
+        page = open_page(f"{address}&view=curves")
+        figure = page.locator("figure.chart")
+        plot = figure.locator(".plot")
+        eventually(lambda: len(mix_of(plot)) > 10)
+        flat = pixels_of(plot, FIRST_COLOUR)
+        page.get_by_label("leave outliers out").check()
+        figure.get_by_text("outliers are left out in 1 place (△)").wait_for()
+        eventually(lambda: pixels_of(plot, FIRST_COLOUR) > 2 * flat)
+        page.reload()
+        figure.get_by_text("outliers are left out in 1 place (△)").wait_for()

@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import { inks, isDark, type Line } from "./colours";
 import { duration, moment, number } from "./format";
-import { extent, type Frame, heights, type Ordered, ordered, paint, type Shown, type Span } from "./lines";
+import { beyond, extent, type Frame, heights, type Ordered, ordered, paint, type Shown, type Span } from "./lines";
 import type { Source, XAxis } from "./source";
 
 const HEIGHT = 220;
@@ -22,6 +22,8 @@ interface ChartProps {
   x: XAxis;
   isLog: boolean;
   smoothing: number;
+  /** Outliers are left out. */
+  isTrimmed: boolean;
 }
 
 /** Where the pointer is: along the axis, and in pixels from the top. */
@@ -41,7 +43,7 @@ export interface Drawn {
 }
 
 export function Chart(props: ChartProps) {
-  const { source, metric, lines, x, isLog, smoothing } = props;
+  const { source, metric, lines, x, isLog, smoothing, isTrimmed } = props;
   const keys = lines.map((each) => each.key);
   const versions = Object.fromEntries(lines.map((each) => [each.key, each.version]));
   const place = useRef<HTMLDivElement>(null);
@@ -144,9 +146,8 @@ export function Chart(props: ChartProps) {
         scales: {
           x: { time: x === "wall", range: (_, low, high) => [low, high] },
           y: { ...(isLog ? { distr: 3 as const } : {}), range: () => {
-            const span = inView.current && heights(shown.current.map((each) => each.ordered), inView.current, isLog);
-            if (!span) return [null, null];
-            return isLog ? uPlot.rangeLog(...span, 10, false) : uPlot.rangeNum(...span, 0.1, true);
+            const span = inView.current && heights(shown.current.map((each) => each.ordered), inView.current, isLog, isTrimmed);
+            return span ? withRoom(span, isLog) : [null, null];
           } },
         },
         // The axes are the library's; the curves are painted in its hook, each along its own places.
@@ -167,7 +168,7 @@ export function Chart(props: ChartProps) {
           ],
           setCursor: [({ cursor, posToVal }) => setUnder(cursor.left != null && cursor.left >= 0
             ? { at: posToVal(cursor.left, "x"), top: cursor.top ?? 0 } : null)],
-          draw: [(chart) => draw(chart, shown.current, isLog)],
+          draw: [(chart) => draw(chart, shown.current, isLog, isTrimmed)],
         },
       },
       [[], []],
@@ -184,25 +185,26 @@ export function Chart(props: ChartProps) {
       made.destroy();
       plot.current = null;
     };
-  }, [isDrawn, isVisible, isLog, x, isLarge, isDark.matches]);
+  }, [isDrawn, isVisible, isLog, x, isLarge, isTrimmed, isDark.matches]);
 
+  const painted = lines.flatMap((each): Shown[] => (curves.current.get(each.key) ?? [])
+    .filter((its) => its.x.length)
+    .map((its) => ({ ordered: its, line: each.line, isFaint: smoothing > 0 && !its.curve.isSmooth && !its.low })));
+  const whole = extent(painted.map((each) => each.ordered));
+  const view = range ?? whole;
   useEffect(() => {
-    const hasMeans = smoothing > 0;
-    shown.current = lines.flatMap((each) => (curves.current.get(each.key) ?? [])
-      .filter((its) => its.x.length)
-      .map((its) => ({ ordered: its, line: each.line, isFaint: hasMeans && !its.curve.isSmooth && !its.low })));
-    const whole = extent(shown.current.map((each) => each.ordered));
-    const view = (inView.current = range ?? whole);
+    [shown.current, inView.current] = [painted, view];
     plot.current?.batch(() => {
       plot.current?.setData(whole ? [whole, [0, 0]] : [[], []], false);
       if (view) plot.current?.setScale("x", { min: view[0], max: view[1] });
     });
-  }, [drawn, range, isVisible, isLog, x, isLarge, smoothing, isDark.matches,
+  }, [drawn, range, isVisible, isLog, x, isLarge, isTrimmed, smoothing, isDark.matches,
     lines.map((each) => each.key + each.line.colour + each.line.dash).join()]);
 
   const all = keys.flatMap((key) => curves.current.get(key) ?? []);
   const marks = new Set(all.flatMap(({ curve }) => curve.marks.map(([kind]) => kind)));
   const odd = all.reduce((count, each) => count + (each.curve.isSmooth ? 0 : each.odd.length), 0);
+  const outliers = isTrimmed && view ? outliersOf(painted, view, isLog) : 0;
   const cut = all.find(({ curve }) => curve.problem)?.curve.problem;
   const isPartly = all.some(({ curve }) => !curve.isRead);
   const zoom = (factor: number, shift = 0): void => {
@@ -249,20 +251,21 @@ export function Chart(props: ChartProps) {
       <div class="plot" ref={place} onDblClick={() => setRange(null)} onWheel={wheeled} role="img" aria-hidden="true" />
       <p class="under">
         {problem || cut ? <span class="wrong">{problem || cut}</span>
-          : under === null ? notes(odd, isPartly, range !== null && all.some(({ curve }) => !curve.isExact && !curve.range), drawn, all, marks)
+          : under === null ? notes(odd, outliers, isPartly, range !== null && all.some(({ curve }) => !curve.isExact && !curve.range), drawn, all, marks)
           : values(under, props, curves.current, plot.current)}
       </p>
     </figure>
   );
 }
 
-function notes(odd: number, isPartly: boolean, isFolded: boolean, drawn: number, all: Ordered[],
+function notes(odd: number, outliers: number, isPartly: boolean, isFolded: boolean, drawn: number, all: Ordered[],
   marks: Set<string>): string {
   if (!drawn) return "…";
   const said = [];
   if (!all.some((each) => each.x.length)) said.push(isPartly ? "" : "no values yet");
   if (isPartly) said.push("the log is still being read …");
   if (odd) said.push(`${odd} ${odd === 1 ? "point is" : "points are"} NaN or infinite (▲)`);
+  if (outliers) said.push(`outliers are left out in ${outliers} ${outliers === 1 ? "place" : "places"} (△)`);
   if (marks.has("attempt")) said.push("┆ a resumed attempt goes on");
   if (marks.has("fault")) said.push("✕ an exception");
   if (isFolded) said.push("of so many values, those that show how it went are kept");
@@ -307,7 +310,7 @@ function nearest(x: Float64Array, at: number): number {
 }
 
 /** Paint the curves and their marks between the axes. */
-function draw(chart: uPlot, shown: Shown[], isLog: boolean): void {
+function draw(chart: uPlot, shown: Shown[], isLog: boolean, isTrimmed: boolean): void {
   const { ctx, scales: { x, y } } = chart;
   const { left, top, width, height } = chart.bbox;
   if (x?.min == null || x.max == null || y?.min == null || y.max == null) return;
@@ -319,6 +322,7 @@ function draw(chart: uPlot, shown: Shown[], isLog: boolean): void {
   for (const each of shown) paint(ctx, frame, each);
   ctx.restore();
   drawMarks(chart, shown);
+  if (isTrimmed) drawBeyond(chart, shown, frame);
   drawNotFinite(chart, shown);
 }
 
@@ -345,6 +349,42 @@ function drawMarks(chart: uPlot, shown: Shown[]): void {
         ctx.moveTo(x - size, middle + size);
         ctx.lineTo(x + size, middle - size);
       }
+      ctx.stroke();
+    }
+  }
+  ctx.restore();
+}
+
+/** In how many places curves go beyond the edges. */
+function outliersOf(shown: Shown[], view: Span, isLog: boolean): number {
+  const span = heights(shown.map((each) => each.ordered), view, isLog, true);
+  const [low, high] = span ? withRoom(span, isLog) : [null, null];
+  if (low === null || high === null) return 0;
+  return shown.filter((each) => !each.isFaint && !each.ordered.low)
+    .reduce((count, { ordered: its }) => count + beyond(its, view, [low, high], isLog).length, 0);
+}
+
+function withRoom(span: Span, isLog: boolean): uPlot.Range.MinMax {
+  return isLog ? uPlot.rangeLog(...span, 10, false) : uPlot.rangeNum(...span, 0.1, true);
+}
+
+/** An open triangle at the edge where a curve goes beyond it. */
+function drawBeyond({ ctx, valToPos }: uPlot, shown: Shown[], { top, height, x, y, isLog }: Frame): void {
+  const size = 4 * devicePixelRatio;
+  ctx.save();
+  ctx.lineWidth = devicePixelRatio;
+  for (const { ordered: its, line, isFaint } of shown) {
+    if (isFaint || its.low) continue;
+    ctx.strokeStyle = line.colour;
+    for (const place of beyond(its, x, y, isLog)) {
+      const across = valToPos(its.x[place] as number, "x", true);
+      const isHigh = (its.y[place] as number) > y[1];
+      const edge = isHigh ? top : top + height;
+      ctx.beginPath();
+      ctx.moveTo(across - size, edge + (isHigh ? 1.6 : -1.6) * size);
+      ctx.lineTo(across + size, edge + (isHigh ? 1.6 : -1.6) * size);
+      ctx.lineTo(across, edge);
+      ctx.closePath();
       ctx.stroke();
     }
   }

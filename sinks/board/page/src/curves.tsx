@@ -47,6 +47,10 @@ export function Curves({ source, state, change, keys, names, painting, versions,
             onChange={(event) => change({ isLog: event.currentTarget.checked })} /> logarithmic
         </label>
         <label>
+          <input type="checkbox" checked={state.isTrimmed}
+            onChange={(event) => change({ isTrimmed: event.currentTarget.checked })} /> leave outliers out
+        </label>
+        <label>
           smooth{" "}
           <input type="range" min="0" max="0.99" step="0.01" value={state.smoothing}
             aria-valuetext={state.smoothing ? `weight ${state.smoothing}` : "off"}
@@ -90,7 +94,7 @@ export function Curves({ source, state, change, keys, names, painting, versions,
         ) : null}
       {sections.map(([section, its]) => (
         <Section key={section} name={section} metrics={its} draw={(metric) => (
-          <Chart key={`${state.x} ${metric}`} source={source} metric={metric} x={state.x} isLog={state.isLog} smoothing={state.smoothing}
+          <Chart key={`${state.x} ${metric}`} source={source} metric={metric} x={state.x} isLog={state.isLog} smoothing={state.smoothing} isTrimmed={state.isTrimmed}
             lines={groups ? ofGroups(groups, versions) : keys.map((key) => (
               { key, name: names[key] ?? key, line: painting.line(key), version: versions[key] ?? "", members: null }
             ))} />

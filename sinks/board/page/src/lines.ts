@@ -7,6 +7,11 @@ import type { Curve } from "./source";
 // dashes: they could not be told apart, and wider lines take forty times as long to paint.
 const DENSE = 6;
 
+// Outliers: a few of the values, without which the others have several times the room.
+const FEW = 0.03;
+const FAR = 2.5;
+const MOST_SORTED = 5000;
+
 /** A curve in the order of its axis. */
 export interface Ordered {
   curve: Curve;
@@ -69,9 +74,13 @@ export function extent(all: Ordered[]): Span | null {
   return low === high ? [low - 1, high + 1] : [low, high];
 }
 
-/** The lowest and the highest value that can be drawn in a part of the axis; null if there is none. */
-export function heights(all: Ordered[], [from, to]: Span, isLog: boolean): Span | null {
+/**
+ * The lowest and the highest value that can be drawn in a part of the axis; null if there is none. Trimmed,
+ * they are those of all but a few, if these are far from the others.
+ */
+export function heights(all: Ordered[], [from, to]: Span, isLog: boolean, isTrimmed: boolean): Span | null {
   let [least, most] = [Infinity, -Infinity];
+  const drawn: number[] = [];
   for (const { x, y, low, high } of all) {
     let [first, last] = part(x, from, to);
     // Those on either side count where there is none within.
@@ -83,10 +92,34 @@ export function heights(all: Ordered[], [from, to]: Span, isLog: boolean): Span 
         if (!drawable(value, isLog)) continue;
         if (value < least) least = value;
         if (value > most) most = value;
+        if (isTrimmed) drawn.push(value);
       }
     }
   }
-  return least > most ? null : [least, most];
+  if (least > most) return null;
+  return isTrimmed ? trimmed(drawn, [least, most], isLog) : [least, most];
+}
+
+function trimmed(values: number[], [least, most]: Span, isLog: boolean): Span {
+  const every = Math.ceil(values.length / MOST_SORTED);
+  const sorted = Float64Array.from(values.filter((_, place) => place % every === 0)).sort();
+  const at = (share: number): number => sorted[Math.round(share * (sorted.length - 1))] as number;
+  const [low, high] = [at(FEW), at(1 - FEW)];
+  const width = (one: number, other: number): number => (isLog ? Math.log10(other) - Math.log10(one) : other - one);
+  return width(low, high) > 0 && width(low, high) < width(least, most) / FAR ? [low, high] : [least, most];
+}
+
+/** The places of values that are drawn beyond the edges, of those next to one another the first. */
+export function beyond({ x, y }: Ordered, [from, to]: Span, [least, most]: Span, isLog: boolean): number[] {
+  const found: number[] = [];
+  let wasBeyond = false;
+  for (let at = 0; at < x.length; at += 1) {
+    const value = y[at] as number;
+    const isBeyond = (x[at] as number) >= from && (x[at] as number) <= to && drawable(value, isLog) && (value < least || value > most);
+    if (isBeyond && !wasBeyond) found.push(at);
+    wasBeyond = isBeyond;
+  }
+  return found;
 }
 
 /** Paint a curve, and the range around it if it has one. */

@@ -13,6 +13,7 @@ export interface State {
   open: string;
   x: XAxis;
   isLog: boolean;
+  isTrimmed: boolean;
   smoothing: number;
   find: string;
   view: View;
@@ -67,6 +68,7 @@ function read(): State {
     open: said.get("open") ?? "",
     x: AXES.find((axis) => axis === said.get("x")) ?? "step",
     isLog: said.get("log") === "1",
+    isTrimmed: said.get("trim") === "1",
     smoothing: smoothing > 0 && smoothing < 1 ? smoothing : 0,
     find: said.get("find") ?? "",
     view: VIEWS.find((view) => view === said.get("view")) ?? "runs",
@@ -101,6 +103,7 @@ export function addressOf(state: State): string {
   put("open", state.open);
   put("x", state.x === "step" ? "" : state.x);
   put("log", state.isLog ? "1" : "");
+  put("trim", state.isTrimmed ? "1" : "");
   put("smooth", state.smoothing ? String(state.smoothing) : "");
   put("find", state.find);
   put("view", state.view === "runs" ? "" : state.view);
