@@ -152,8 +152,8 @@ def main() -> None:
         verb = [sys.executable, "-m", "nightbus", "board", "runs", "--export", page.name]
         environment = {**os.environ, "PYTHONPATH": str(IMAGES.parents[1])}
         subprocess.run(verb, cwd=root, check=True, env=environment)
-        newest = max((root / "runs").iterdir(), key=lambda run: (run / "run.json").stat().st_mtime)
-        draw(page, newest.name, browser)
+        newest = max((root / "runs").glob("*/run.json"), key=lambda file: file.stat().st_mtime)
+        draw(page, newest.parent.name, browser)
 
 
 if __name__ == "__main__":
