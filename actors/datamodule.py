@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from ..bus.actor import Actor
 from ..bus.system.paths import as_path
 from .checkpoints.weights_only import check_weights_only
+from .class_methods import makes_new
 from .former_datamodule import FormerDataModule
 from .hyperparameter_file import device_of_map, with_hyperparameters_of
 from .hyperparameters import HyperparametersMixin, restored_arguments
@@ -80,7 +81,7 @@ class LightningDataModule(FormerDataModule, HyperparametersMixin, LoggingMixin, 
                 setattr(data, f"{stage}_dataloader", loaders)
         return data
 
-    @classmethod
+    @makes_new
     def load_from_checkpoint(
         cls,
         checkpoint_path: str | os.PathLike[str],

@@ -14,6 +14,7 @@ from ..bus.system.paths import as_path
 from ..bus.system.streams import notify_once
 from .checkpoints.weight_names import load_weights
 from .checkpoints.weights_only import check_weights_only
+from .class_methods import makes_new
 from .export import ExportMixin
 from .former_module import FormerModule
 from .hyperparameter_file import device_of_map, with_hyperparameters_of
@@ -72,7 +73,7 @@ class LightningModule(
     # Properties that torch.jit.script is to leave out; filled below.
     __jit_unused_properties__: ClassVar[list[str]] = []
 
-    @classmethod
+    @makes_new
     def load_from_checkpoint(
         cls,
         checkpoint_path: str | os.PathLike[str],

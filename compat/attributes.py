@@ -57,7 +57,8 @@ def _found(model: Any, attribute: str) -> list[Any]:
 
 def _holders(model: Any, attribute: str) -> list[Any]:
     """Return what has an attribute: module, hyperparameters, datamodule and its hyperparameters."""
-    trainer = getattr(model, "_trainer", None)
+    # A LightningModule without a trainer raises where its trainer is asked for.
+    trainer = model._trainer if hasattr(model, "_trainer") else getattr(model, "trainer", None)
     data = None if trainer is None else getattr(trainer, "datamodule", None)
     holders = []
     for owner in (model, data):

@@ -475,3 +475,19 @@ def test_an_iterator_that_ends_within_a_step_does_not_end_the_epoch_silently(
 ) -> None:
     with pytest.raises(nb.UsageError, match=f"{step} raised StopIteration.*give next.. a default"):
         getattr(trainer(tmp_path, callbacks=callbacks), function)(module(), loader())
+
+
+def test_a_checkpoint_that_is_loaded_into_an_object_is_said_to_leave_it_as_it_is(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    run = trainer(tmp_path)
+    run.fit(Small(), loader())
+    run.save_checkpoint(tmp_path / "saved")
+    capsys.readouterr()
+
+    Small.load_from_checkpoint(tmp_path / "saved")
+    assert capsys.readouterr().err == ""
+
+    found = Small().load_from_checkpoint(tmp_path / "saved")
+    assert isinstance(found, Small)
+    assert "new = Small.load_from_checkpoint(...)" in capsys.readouterr().err

@@ -67,7 +67,7 @@ def both(*names: str) -> list[str]:
 
 TRANSFER = ["on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"]
 SETUP = ["prepare_data", "C.on_before_accelerator_backend_setup", *both("setup")]
-SHARDED = ["configure_sharded_model", "configure_model", "C.on_configure_sharded_model"]
+SHARDED = ["configure_model", "configure_sharded_model", "C.on_configure_sharded_model"]
 CLOSURE = [
     "training_step",
     *both("on_before_zero_grad"),

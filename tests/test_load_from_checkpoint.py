@@ -229,6 +229,24 @@ def test_parts_that_configure_model_makes_get_their_weights(tmp_path: Path) -> N
     assert all(map(torch.equal, weights(found), weights(module)))
 
 
+def test_a_module_is_configured_before_it_is_given_the_checkpoint(tmp_path: Path) -> None:
+    class Grows(Small):
+        head: nn.Module
+
+        def configure_model(self) -> None:
+            self.head = nn.Linear(2, 2)
+
+        def on_load_checkpoint(self, checkpoint: Any) -> None:
+            self.head.requires_grad_(requires_grad=False)
+
+    path = saved(tmp_path, Grows())
+    module = Grows()
+    trainer(tmp_path, max_epochs=2).fit(module, loader(), ckpt_path=path)
+
+    for each in (module, Grows.load_from_checkpoint(path)):
+        assert not any(weight.requires_grad for weight in each.head.parameters())
+
+
 def test_a_datamodule_takes_hyperparameters_of_a_file(tmp_path: Path) -> None:
     class Data(nb.LightningDataModule):
         def __init__(self, size: int = 4) -> None:

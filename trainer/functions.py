@@ -223,12 +223,13 @@ def _set_up(trainer: TrainerParts, function: Function, checkpoint: dict[str, Any
     _add_module_callbacks(trainer)
     routes.call("on_before_accelerator_backend_setup")
     routes.call("setup", TrainerFn(function))
+    with trainer.device.making_context():
+        routes.call("configure_model")
     if checkpoint is not None:
         with explaining_left_out(checkpoint), as_in_lightning(checkpoint):
             routes.call("on_load_checkpoint", checkpoint)
     with trainer.device.making_context():
         routes.call("configure_sharded_model")
-        routes.call("configure_model")
     routes.call("on_configure_sharded_model")
     module._attach(trainer)  # also its submodules that configure_model has created
     if checkpoint is not None:
