@@ -328,3 +328,18 @@ def test_outliers_are_left_out_and_marked_when_one_asks_for_it(
         eventually(lambda: pixels_of(plot, FIRST_COLOUR) > 2 * flat)
         page.reload()
         figure.get_by_text("outliers are left out in 1 place (△)").wait_for()
+
+
+def test_the_legend_of_many_runs_is_short_until_one_asks_for_all(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    for _ in range(15):
+        recorded(tmp_path, 0.1, 1.0)
+    with served(tmp_path) as address:
+        page = open_page(address)
+        page.get_by_role("button", name="draw all").click()
+        page.get_by_text("15 drawn").wait_for()
+        links = page.get_by_label("runs that are drawn").get_by_role("link")
+        expect(links).to_have_count(12)
+        page.get_by_role("button", name="3 more").click()
+        expect(links).to_have_count(15)

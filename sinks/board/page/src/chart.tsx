@@ -1,6 +1,6 @@
 // One chart: a metric of several runs.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import { inks, isDark, type Line } from "./colours";
 import { duration, moment, number } from "./format";
@@ -204,7 +204,8 @@ export function Chart(props: ChartProps) {
   const all = keys.flatMap((key) => curves.current.get(key) ?? []);
   const marks = new Set(all.flatMap(({ curve }) => curve.marks.map(([kind]) => kind)));
   const odd = all.reduce((count, each) => count + (each.curve.isSmooth ? 0 : each.odd.length), 0);
-  const outliers = isTrimmed && view ? outliersOf(painted, view, isLog) : 0;
+  const outliers = useMemo(() => (isTrimmed && view ? outliersOf(painted, view, isLog) : 0),
+    [drawn, view?.join(), isLog, isTrimmed, smoothing, keys.join()]);
   const cut = all.find(({ curve }) => curve.problem)?.curve.problem;
   const isPartly = all.some(({ curve }) => !curve.isRead);
   const zoom = (factor: number, shift = 0): void => {

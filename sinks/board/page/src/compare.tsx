@@ -2,6 +2,7 @@
 
 import { useMemo, useState } from "preact/hooks";
 import { useAsked } from "./asked";
+import { isDark } from "./colours";
 import { cell, number } from "./format";
 import { ChoiceOfName, ColourLegend, useNames } from "./legend";
 import { MOST_DRAWN, type Painting, useColumns } from "./painting";
@@ -118,7 +119,7 @@ function usePaint(painting: Painting, columns: Columns | null, last: string) {
   return useMemo(() => {
     const values = columns?.columns.at(-1);
     if (painting.palette || !last || !values || !columns) {
-      return { palette: painting.palette, colour: (key: string) => (painting.palette ? painting.line(key).colour : "#0072b2") };
+      return { palette: painting.palette, colour: (key: string) => (painting.palette ? painting.line(key).colour : isDark.matches ? "#56b4e9" : "#0072b2") };
     }
     const colours = palette(last, values);
     const at = new Map(columns.keys.map((key, place) => [key, place]));

@@ -10,6 +10,7 @@ import type { Source, XAxis } from "./source";
 import type { State } from "./state";
 
 const MOST_CHARTS = 60; // of a section, until more are asked for
+const MOST_NAMED = 12; // runs in the legend, until more are asked for: the table has their lines, too
 const REFRESH_MS = 2000;
 
 interface CurvesProps {
@@ -27,6 +28,8 @@ interface CurvesProps {
 export function Curves({ source, state, change, keys, names, painting, versions, table }: CurvesProps) {
   const { latest, problem } = useAsked(keys.join() || null, table, () => source.metrics(keys), { everyMs: REFRESH_MS });
   const metrics = useMemo(() => latest && Object.keys(latest), [latest]);
+  const [areAllNamed, setAllNamed] = useState(false);
+  const named = areAllNamed ? keys : keys.slice(0, MOST_NAMED);
   const groups = state.isEach ? null : painting.groups;
   const sections = useMemo(() => inSections(metrics ?? [], state.find), [metrics, state.find]);
 
@@ -77,11 +80,18 @@ export function Curves({ source, state, change, keys, names, painting, versions,
           ))}
         </ul>
       ) : !state.open && <ul class="legend" aria-label="runs that are drawn">
-        {keys.map((key) => (
+        {named.map((key) => (
           <li key={key}>
             <Swatch line={painting.line(key)} /> <RunLink run={key} state={state} change={change}>{names[key] ?? key}</RunLink>
           </li>
         ))}
+        {keys.length > MOST_NAMED && (
+          <li>
+            <button aria-expanded={areAllNamed} onClick={() => setAllNamed(!areAllNamed)}>
+              {areAllNamed ? "fewer" : `${keys.length - MOST_NAMED} more`}
+            </button>
+          </li>
+        )}
       </ul>}
       {problem && <p class="wrong" role="alert">{problem}</p>}
       {keys.length === 0 ? <p class="empty">Choose runs in the table to see their curves here.</p>
