@@ -134,6 +134,16 @@ def test_a_table_in_groups_has_them_in_order_with_their_means(
     assert len(first) == 1
 
 
+def test_a_row_says_why_its_run_ended(tmp_path: Path) -> None:
+    _, attempt = begun(tmp_path, {})
+    attempt.add(nb.RunEnded, "stopped", "pruned: " + 500 * "x")
+    attempt.abandon()
+
+    (row,) = Asked(tmp_path).said("/api/table")["rows"]
+
+    assert (row["ending"], row["reason"][:10], len(row["reason"])) == ("stopped", "pruned: xx", 300)
+
+
 @pytest.mark.parametrize("asked", ["group", "sort"])
 def test_a_table_by_what_no_run_has_says_so_and_is_there(tmp_path: Path, asked: str) -> None:
     ids = [recorded(tmp_path, lr, 1.0).path.name for lr in (0.1, 0.2)]

@@ -18,6 +18,7 @@ from .shelf import Table, key_of
 
 MAX_ROWS = 500  # of one answer
 MAX_NAMES = 500  # of a kind
+MAX_REASON = 300  # characters of why a run ended, in the table
 _COLUMNS = ("steps", "epochs", "created", "duration")
 _HPARAMS, _METRICS = 6, 4  # that are shown if nothing else is asked for
 
@@ -94,6 +95,7 @@ def _row(run: RunSummary, names: Sequence[str]) -> dict[str, Any]:
         "name": plain(run.name),
         "ending": run.ending,
         "problem": plain(run.problem),
+        "reason": plain(run.reason[:MAX_REASON]),
         "cells": [plain(value_of(run, name)) for name in names],
     }
 

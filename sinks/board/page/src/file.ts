@@ -117,7 +117,7 @@ export class InFile implements Source {
   private rows(where: string): Row[] {
     const wanted = where.toLowerCase();
     return this.data.table.rows.filter(
-      (row) => !wanted || JSON.stringify([row.id, row.ending, row.cells]).toLowerCase().includes(wanted),
+      (row) => !wanted || JSON.stringify([row.id, row.ending, row.reason, row.cells]).toLowerCase().includes(wanted),
     );
   }
 

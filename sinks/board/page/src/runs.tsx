@@ -203,7 +203,7 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
                     <th scope="row" title={row.name}>
                       <RunLink run={row.key} state={state} change={change}>{row.id}</RunLink>
                     </th>
-                    <td title={row.problem}><Ending how={row.ending} /></td>
+                    <td title={row.problem || row.reason}><Ending how={row.ending} /></td>
                     {spark && (
                       <td class="curve">
                         <Sparkline spark={sparks.get(row.key)} name={spark}

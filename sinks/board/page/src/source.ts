@@ -10,6 +10,8 @@ export interface Row {
   name: string;
   ending: string;
   problem: string;
+  /** Why it ended. */
+  reason: string;
   cells: Cell[];
 }
 
