@@ -30,8 +30,10 @@ def install() -> None:
     Names of checkpoints end in ``.ckpt``, and ``torch.load`` reads them although they are folders;
     ``torch.save`` changes them, ``os.path.isfile`` is true of them, and ``os.remove`` and
     ``shutil.copy`` take them.
-    Warnings are those of Python, of the categories PossibleUserWarning and RuntimeWarning. Call it
-    before anything imports Lightning, such as in a ``conftest.py``. A second call changes nothing.
+    Warnings are those of Python, of the categories PossibleUserWarning and RuntimeWarning; with the
+    variable ``POSSIBLE_USER_WARNINGS=off``, as Lightning has it, those of the first are not shown.
+    Call it before anything imports Lightning, such as in a ``conftest.py``. A second call changes
+    nothing.
 
     Raises:
         UsageError: Lightning itself has been imported.
@@ -46,11 +48,13 @@ def install() -> None:
     # They bring torch, which the other modules do not need.
     from .file_calls import take_checkpoints_for_files
     from .torch_load import look_like_files
-    from .utilities import warn_in_python
+    from .utilities import disable_possible_user_warnings, warn_in_python
 
     look_like_files()
     take_checkpoints_for_files()
     warn_with(warn_in_python)
+    if os.environ.get("POSSIBLE_USER_WARNINGS", "").lower() in ("0", "off"):
+        disable_possible_user_warnings()
     sys.meta_path.insert(0, _AS_LIGHTNING)
     # A spawned worker takes over sys.path, other processes take the variable.
     if IN_PLACE not in sys.path:

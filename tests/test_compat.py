@@ -340,3 +340,22 @@ def test_installed_names_reach_spawned_workers_and_other_processes(tmp_path: Pat
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["nightbus.trainer.trainer"] * 2
+
+
+@pytest.mark.parametrize(("setting", "shown"), [("off", 0), ("", 1)])
+def test_possible_user_warnings_can_be_left_out_for_a_process(setting: str, shown: int) -> None:
+    script = (
+        "import warnings, nightbus.compat; nightbus.compat.install()\n"
+        "from lightning.pytorch.utilities.warnings import PossibleUserWarning\n"
+        "warnings.warn('of the user', PossibleUserWarning)\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "POSSIBLE_USER_WARNINGS": setting},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stderr.count("PossibleUserWarning: of the user") == shown

@@ -5,6 +5,7 @@ import random
 from argparse import Namespace
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,15 @@ def test_shared_parameters_are_found_and_set() -> None:
 )
 def test_counts_as_people_read_them(count: int, shown: str) -> None:
     assert tools.get_human_readable_count(int(count)) == shown
+
+
+def test_attributes_of_a_datamodule_are_those_of_any_object_with_its_trainer() -> None:
+    data = SimpleNamespace(batch_size=8)
+    owner = SimpleNamespace(trainer=SimpleNamespace(datamodule=data))
+
+    tools.parsing.lightning_setattr(owner, "batch_size", 16)
+
+    assert tools.parsing.lightning_getattr(owner, "batch_size") == data.batch_size == 16
 
 
 def test_attributes_of_a_module_or_its_hyperparameters() -> None:
