@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import pytest
 from board_asked import Asked, begun, put, recorded
+
+from nightbus.sinks.board import compared, moments
 
 
 def test_runs_are_compared_by_what_differs_and_by_their_metrics(tmp_path: Path) -> None:
@@ -12,6 +15,27 @@ def test_runs_are_compared_by_what_differs_and_by_their_metrics(tmp_path: Path) 
 
     assert said["differences"] == [{"kind": "hparams", "name": "lr", "values": [0.1, 0.2]}]
     assert said["metrics"] == [{"name": "val_loss", "totals": [[1.0, 1.0, 3.0], None]}]
+
+
+def test_metrics_that_are_too_many_to_be_listed_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, attempt = begun(tmp_path, {})
+    for name in ("one", "two", "three"):
+        put(attempt, name, 1.0)
+    attempt.end()
+    board = Asked(tmp_path)
+    monkeypatch.setattr(compared, "MAX_METRICS", 2)
+    monkeypatch.setattr(moments, "MAX_METRICS", 1)
+
+    side_by_side = board.said(
+        "/api/compare", run=[run.path.name, recorded(tmp_path, 0.1).path.name]
+    )
+    board.said(f"/api/history/{run.path.name}")
+    then = board.said(f"/api/moment/{run.path.name}", time=100)
+
+    assert (len(side_by_side["metrics"]), side_by_side["more_metrics"]) == (2, 1)
+    assert (len(then["metrics"]), then["more_metrics"]) == (1, 2)
 
 
 def test_the_first_event_that_differs_is_told_in_words(tmp_path: Path) -> None:

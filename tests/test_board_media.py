@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from board_asked import PAGE, Asked, begun
+from board_asked import PAGE, Asked, begun, put
 from PIL import Image
 from recorded_runs import SECOND_NS, RecordedRun
 
@@ -287,6 +287,21 @@ def test_a_file_has_media_evenly_chosen_and_says_what_it_left_out(
     assert text["items"] == [{"text": "hi", "length": 2}]
     assert ("at most 3 images" in data["cut"], whole["cut"]) == (True, "")
     assert (small["runs"][run.path.name]["media"], small["cut"] != "") == ([], True)
+
+
+def test_an_exported_page_says_that_it_lacks_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, attempt = begun(tmp_path, {})
+    put(attempt, "one", 1.0)
+    put(attempt, "two", 1.0)
+    attempt.end()
+    monkeypatch.setattr(export, "MAX_METRICS", 1)
+
+    data = _in_file(exported(Shelf(tmp_path), PAGE))
+
+    assert [*data["runs"][run.path.name]["curves"]] == ["one"]
+    assert "1 metrics of a run" in data["cut"]
 
 
 def _in_file(file: bytes) -> Any:

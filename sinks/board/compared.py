@@ -57,6 +57,7 @@ class CompareQuestions:
                 {"name": plain(name), "totals": [_total(run, name) for run in runs]}
                 for name in names[:MAX_METRICS]
             ],
+            "more_metrics": max(len(names) - MAX_METRICS, 0),
         }
         return msgspec.json.encode(answer)
 

@@ -106,8 +106,8 @@ def _head(table: Table, shelf: Shelf, most: int, where: str) -> dict[str, Any]:
 def _cut(of: str) -> str:
     return (
         f"There are at most {MAX_MEDIA} images of a name and run here, histograms and others too, "
-        f"evenly chosen, and {MAX_MEDIA_BYTES >> 20} MB of them and of moments {of}: not every one "
-        "that was recorded."
+        f"evenly chosen, {MAX_MEDIA_BYTES >> 20} MB of them and of moments {of}, and {MAX_METRICS} "
+        "metrics of a run: not every one that was recorded."
     )
 
 
@@ -139,6 +139,7 @@ def _run(run: RunSummary, room: _Room, stretches: int) -> dict[str, Any]:
         while not series.is_read:
             series.read_on(for_s=60.0)
         series.close()
+        room.has_left_out |= len(series.series) > MAX_METRICS
         return {
             "about": run_answer(run, folder, series),
             "began_s": series.began_s,

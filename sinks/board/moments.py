@@ -140,6 +140,7 @@ def moment_of(folder: RunFolder, series: RunSeries, time_s: float) -> dict[str, 
             {"name": plain(name), "value": plain(value), "step": plain(int(step))}
             for name, step, value in series.values_at(time_s, MAX_METRICS)
         ],
+        "more_metrics": max(len(series.series) - MAX_METRICS, 0),
         "running": [each.said(time_s) for each in around.running(time_s)],
         "hooks": [each.said(time_s) for each in hooks],
         "hooks_step": hooks[0].place[1] if hooks else None,

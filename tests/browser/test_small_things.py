@@ -92,6 +92,7 @@ def test_the_choice_of_columns_closes_when_one_clicks_elsewhere(
     page = open_page(board)
     page.locator("summary", has_text="columns").click()
     find = page.get_by_label("find columns")
+    expect(find).to_be_focused()
     page.get_by_text("hyperparameters", exact=True).last.wait_for()
     page.get_by_role("heading", name="nightbus").click()
     expect(find).to_be_hidden()
@@ -343,3 +344,11 @@ def test_the_legend_of_many_runs_is_short_until_one_asks_for_all(
         expect(links).to_have_count(12)
         page.get_by_role("button", name="3 more").click()
         expect(links).to_have_count(15)
+
+
+def test_who_types_slowly_loses_no_letter(board: str, open_page: OpenPage) -> None:
+    page = open_page(board)
+    field = page.get_by_label("condition")
+    field.press_sequentially("lr < 0.05", delay=260)
+    page.get_by_text("4 of 6 runs").wait_for()
+    expect(field).to_have_value("lr < 0.05")

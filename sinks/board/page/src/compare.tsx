@@ -183,6 +183,7 @@ function Two({ source, state, change, keys, names, told }: CompareProps) {
                 ))}
               </tbody>
             </table>
+            {found.more_metrics > 0 && <p class="note">{number(found.more_metrics)} more metrics are not listed.</p>}
           </div>
           <First key={question} source={source} left={left} right={right} names={names} />
         </>

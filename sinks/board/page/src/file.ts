@@ -154,7 +154,7 @@ export class InFile implements Source {
         return metric ? [metric["last"] ?? null, metric["low"] ?? null, metric["high"] ?? null] : null;
       }),
     }));
-    return { differences, metrics };
+    return { differences, metrics, more_metrics: 0 };
   }
 
   async firstDifference(): Promise<FirstDifference> {

@@ -63,9 +63,10 @@ export function ChoiceOfName({ label, value, none, kinds, names, refresh, choose
   refresh: () => void;
   choose: (name: string) => void;
 }) {
-  const shown = kinds.map((kind): [string, string[]] => {
+  const shown = kinds.map((kind): [string, string[], number] => {
     const all = names[kind] ?? [];
-    return [kind, (kind === "fields" ? all.filter((name) => CHOSEN_FIELDS.includes(name)) : all).slice(0, MOST)];
+    const those = kind === "fields" ? all.filter((name) => CHOSEN_FIELDS.includes(name)) : all;
+    return [kind, those.slice(0, MOST), those.length - MOST];
   });
   const isThere = !value || shown.some(([, its]) => its.includes(value));
   return (
@@ -74,9 +75,10 @@ export function ChoiceOfName({ label, value, none, kinds, names, refresh, choose
       <select value={value} onFocus={refresh} onChange={(event) => choose(event.currentTarget.value)}>
         <option value="">{none}</option>
         {!isThere && <option value={value}>{value}</option>}
-        {shown.map(([kind, its]) => its.length > 0 && (
+        {shown.map(([kind, its, more]) => its.length > 0 && (
           <optgroup key={kind} label={TITLES[kind] ?? kind}>
             {its.map((name) => <option key={name} value={name}>{name}</option>)}
+            {more > 0 && <option disabled>and {more} more</option>}
           </optgroup>
         ))}
       </select>

@@ -101,6 +101,7 @@ function Then({ source, open, version, now, history, histograms, at }: {
               ))}</tbody>
             </table>
           )}
+          {now.more_metrics > 0 && <p class="note">{number(now.more_metrics)} more metrics are not listed.</p>}
         </Panel>
         <Panel name="hooks that run" count={now.running.length} otherwise="None ran at this moment: training was between hooks.">
           {now.running.length > 0 && (

@@ -13,6 +13,7 @@ export function Popover({ name, opened, children }: {
   useEffect(() => {
     opened?.(isOpen);
     if (!isOpen) return undefined;
+    place.current?.querySelector("input")?.focus();
     const pressed = (event: Event): void => {
       if (place.current && !place.current.contains(event.target as Node)) place.current.open = false;
     };

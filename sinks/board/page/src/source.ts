@@ -95,6 +95,8 @@ export type Medium =
 export interface Comparison {
   differences: { kind: string; name: string; values: Cell[] }[];
   metrics: { name: string; totals: (Cell[] | null)[] }[];
+  /** How many more there are than are answered. */
+  more_metrics: number;
 }
 
 /** The first events of two runs that differ, in words; null where there is none. */
@@ -146,6 +148,8 @@ export interface Moment {
   attempt: number;
   loops: { name: string; total: number | null; unit: string; completed: number | null }[];
   metrics: { name: string; value: Cell; step: Cell }[];
+  /** How many more there are than are answered. */
+  more_metrics: number;
   running: Ran[];
   hooks: Ran[];
   hooks_step: Cell;
