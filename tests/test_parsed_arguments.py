@@ -56,6 +56,13 @@ def test_what_may_be_true_or_false_is_read_in_all_the_words_for_it(
     assert (found, type(found)) == (value, type(value))
 
 
+def test_names_of_lightning_before_1_0_have_no_option() -> None:
+    found = vars(parsed())
+
+    assert "gpus" in found
+    assert not {"max_nb_epochs", "early_stop_callback", "use_amp"} & {*found}
+
+
 def test_without_options_a_trainer_has_its_defaults() -> None:
     made = nb.Trainer.from_argparse_args(parsed(), accelerator="cpu")
 

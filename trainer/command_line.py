@@ -10,6 +10,23 @@ from ..bus.errors import UsageError
 
 _OBJECTS = ("callbacks", "actors", "sinks")  # which no text describes
 _TEXTS = ("run_name", "notes", "group", "default_root_dir")
+# Of Lightning before 1.0, whose options nothing has.
+_OF_0_X = (
+    "default_save_path",
+    "early_stop_callback",
+    "log_save_interval",
+    "max_nb_epochs",
+    "min_nb_epochs",
+    "nb_sanity_val_steps",
+    "num_tpu_cores",
+    "overfit_pct",
+    "row_log_interval",
+    "show_progress_bar",
+    "test_percent_check",
+    "train_percent_check",
+    "use_amp",
+    "val_percent_check",
+)
 _TRUTHS = (
     "auto_lr_find",
     "auto_scale_batch_size",
@@ -17,14 +34,11 @@ _TRUTHS = (
     "benchmark",
     "checkpoint_callback",
     "deterministic",
-    "early_stop_callback",
     "move_metrics_to_cpu",
     "reload_dataloaders_every_epoch",
     "replace_sampler_ddp",
-    "show_progress_bar",
     "stochastic_weight_avg",
     "terminate_on_nan",
-    "use_amp",
 )
 
 
@@ -66,7 +80,8 @@ class CommandLine:
             )
         group = parent_parser.add_argument_group("Trainer") if use_argument_group else parent_parser
         defaults = {**dict.fromkeys(FORMER_NAMES), **cls.default_attributes()}
-        shown = {name: defaults[name] for name in sorted(defaults) if name not in _OBJECTS}
+        left_out = {*_OBJECTS, *_OF_0_X}
+        shown = {name: defaults[name] for name in sorted(defaults) if name not in left_out}
         add_options(parent_parser, group, shown, _TEXTS, _TRUTHS)
         return parent_parser
 
