@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..actors.export import as_exported
+from ..actors.process.rank_zero import is_main
 from ..bus.errors import MissingPackageError
 from ..bus.events import Media
 from ..bus.media import decoded
@@ -108,18 +109,16 @@ class TensorBoardLogger(FolderLogger):
         Args:
             params: a mapping or a Namespace.
             metrics: shown beside them: a dict, or the value of ``hp_metric``.
-            step: step of the metrics.
+            step: step of the metrics; 0 by default.
         """
-        if metrics is None and self._default_hp_metric:
-            metrics = {"hp_metric": -1}
-        elif metrics is not None and not isinstance(metrics, Mapping):
+        if metrics is not None and not isinstance(metrics, Mapping):
             metrics = {"hp_metric": metrics}
+        elif metrics is None and self._default_hp_metric and not self.is_recorded:
+            metrics = {"hp_metric": -1}  # a run has it since it began
         super().log_hyperparams(params)
-        if metrics and not self.is_recorded:
-            self.write_metrics(metrics, step or 0)
+        if metrics and is_main():
+            self.log_metrics(metrics, step or 0)
             self._write_session(metrics)
-        elif metrics and set(metrics) != {"hp_metric"}:
-            self.log_metrics(metrics, step)
 
     def write_hyperparams(self, given: Mapping[str, Any]) -> None:
         """Do nothing: they are in ``hparams.yaml``, and in HPARAMS with the metrics."""

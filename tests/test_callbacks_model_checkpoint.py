@@ -375,6 +375,16 @@ def test_a_trainer_that_must_not_save_is_refused(tmp_path: Path) -> None:
         trainer(tmp_path, callbacks=[nb.ModelCheckpoint()], enable_checkpointing=False)
 
 
+def test_the_modules_own_callback_saves_whatever_the_trainer_was_given(tmp_path: Path) -> None:
+    class Saves(Small):
+        def configure_callbacks(self) -> Any:
+            return [nb.ModelCheckpoint(tmp_path / "own")]
+
+    trainer(tmp_path, max_steps=1, enable_checkpointing=False).fit(Saves(), loader(4))
+
+    assert len(list((tmp_path / "own").iterdir())) == 1
+
+
 def test_without_validation_the_end_of_training_epochs_counts(tmp_path: Path) -> None:
     callback = checkpoints(tmp_path, save_on_train_epoch_end=False, save_last=True)
     trainer(tmp_path, max_epochs=2, callbacks=[callback]).fit(Small(), loader(8))

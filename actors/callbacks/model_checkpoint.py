@@ -234,13 +234,14 @@ class ModelCheckpoint(Checkpoint):
         """Determine where to save.
 
         Raises:
-            UsageError: the trainer has ``enable_checkpointing=False``.
+            UsageError: it was given to a trainer with ``enable_checkpointing=False``.
         """
         self._begin()
         if stage != "fit":
             return
         self._is_active = not trainer.fast_dev_run
-        if self._is_active and not trainer.enable_checkpointing:
+        was_given = any(callback is self for callback in trainer.callbacks)
+        if self._is_active and was_given and not trainer.enable_checkpointing:
             raise UsageError(
                 "a ModelCheckpoint and enable_checkpointing=False were given; leave one out"
             )

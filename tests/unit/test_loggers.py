@@ -300,3 +300,26 @@ def test_a_logger_may_call_something_else_hyperparameters(tmp_path: Path) -> Non
     run.fit(Small(), loader(4))
 
     assert run.global_step == 1
+
+
+def test_hyperparameters_with_metrics_are_shown_together_also_in_a_run(tmp_path: Path) -> None:
+    plugin = pytest.importorskip("tensorboard.plugins.hparams.plugin_data_pb2")
+
+    class Compares(Small):
+        def on_train_start(self) -> None:
+            self.logger.log_hyperparams({"rate": 0.1}, {"hp/best": 0.0})
+
+        def on_train_end(self) -> None:
+            self.logger.log_hyperparams({"rate": 0.1}, {"hp_metric": 0.25})
+
+    logger = nb.TensorBoardLogger(tmp_path / "logs", default_hp_metric=False)
+    trainer(tmp_path, logger=logger, max_steps=2).fit(Compares(), loader(8))
+
+    found = tags_of(Path(logger.log_dir))
+    values = {tag: [(e.step, e.value) for e in found.Scalars(tag)] for tag in found.scalars.Keys()}
+    assert values["hp/best"] == [(0, 0.0)]
+    assert values["hp_metric"] == [(0, 0.25)]
+    content = found.PluginTagToContent("hparams")
+    started = plugin.HParamsPluginData.FromString(content["_hparams_/session_start_info"])
+    assert started.session_start_info.hparams["rate"].number_value == 0.1
+    assert "_hparams_/experiment" in content
