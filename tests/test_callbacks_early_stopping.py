@@ -328,3 +328,28 @@ def test_verbose_prints_each_best_value_and_the_stop(
         "EarlyStopping: best val so far: 2, before: 3",
         "EarlyStopping: val did not improve in the last 1 check; best: 2",
     ]
+
+
+def test_the_check_may_be_overridden_to_begin_later(tmp_path: Path) -> None:
+    class WarmsUp(EarlyStopping):
+        def _run_early_stopping_check(self, trainer: Any, *_: Any) -> None:
+            if trainer.current_epoch >= 3:
+                super()._run_early_stopping_check(trainer)
+
+    assert epochs_run(tmp_path, [1, 2, 3, 4, 5, 6], WarmsUp("val", patience=1)) == 5
+
+
+def test_the_check_may_be_made_in_another_hook(tmp_path: Path) -> None:
+    class EachBatch(EarlyStopping):
+        def on_validation_end(self, trainer: Any, module: Any) -> None:
+            return
+
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if not self._should_skip_check(trainer):
+                self._run_early_stopping_check(trainer)
+
+    callback = EachBatch("train_loss", stopping_threshold=100.0)
+    run = trainer(tmp_path, max_epochs=2, callbacks=[callback])
+    run.fit(Small(), loader(8))
+
+    assert run.global_step == 1

@@ -701,3 +701,54 @@ def test_counts_choose_a_checkpoint_where_max_steps_ends_an_epoch(
     run.fit(Small(), loader(), loader(8))
 
     assert Path(callback.best_model_path).is_dir()
+
+
+def test_an_override_of_how_to_save_finds_the_checkpoint_on_disk(tmp_path: Path) -> None:
+    found: list[tuple[int, int]] = []
+    removed: list[str] = []
+
+    class Adds(ModelCheckpoint):
+        def _save_checkpoint(self, trainer: Any, filepath: str) -> None:
+            super()._save_checkpoint(trainer, filepath)
+            found.append((trainer.current_epoch, nb.load_checkpoint(filepath)["epoch"]))
+
+        def _remove_checkpoint(self, trainer: Any, filepath: str) -> None:
+            super()._remove_checkpoint(trainer, filepath)
+            removed.append(Path(filepath).name)
+
+    callback = Adds(tmp_path / "kept", "{epoch}")
+    trainer(tmp_path, max_epochs=3, callbacks=[callback]).fit(Small(), loader(8))
+
+    assert found == [(0, 1), (1, 2), (2, 3)]  # as in Lightning; and the epochs completed
+    assert removed == ["epoch=0", "epoch=1"]
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["epoch=2"]
+    assert Path(callback.best_model_path).name == "epoch=2"
+
+
+def test_an_override_may_save_in_a_form_of_its_own(tmp_path: Path) -> None:
+    class Exports(ModelCheckpoint):
+        def _save_checkpoint(self, trainer: Any, filepath: str) -> None:
+            is_folder = trainer.current_epoch == 0
+            (Path(filepath) if is_folder else Path(filepath).parent).mkdir(
+                parents=True, exist_ok=True
+            )
+            to = Path(filepath) / "weights.pt" if is_folder else filepath
+            torch.save(trainer.lightning_module.state_dict(), to)
+
+    kept = tmp_path / "kept"
+    callback = Exports(kept, "{epoch}", monitor="epoch", mode="max", save_top_k=1)
+    trainer(tmp_path, max_epochs=2, callbacks=[callback]).fit(Small(), loader(8))
+
+    assert [path.name for path in kept.iterdir()] == ["epoch=1"]
+    assert "net.0.weight" in torch.load(callback.best_model_path)
+
+
+def test_the_method_that_saves_may_be_called_by_users(tmp_path: Path) -> None:
+    class Saves(nb.Callback):
+        def on_train_end(self, trainer: Any, module: Any) -> None:
+            trainer.checkpoint_callback._save_checkpoint(trainer, str(tmp_path / "extra"))
+
+    run = trainer(tmp_path, max_steps=1, callbacks=[ModelCheckpoint(tmp_path / "kept"), Saves()])
+    run.fit(Small(), loader(4))
+
+    assert nb.load_checkpoint(tmp_path / "extra")["global_step"] == 1

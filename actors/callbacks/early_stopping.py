@@ -158,13 +158,13 @@ class EarlyStopping(Callback):
             trainer.ask_to_stop(self, reason, alike=True)
 
     def on_validation_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
-        if trainer.sanity_checking or not self._is_fitting or trainer.fast_dev_run:
+        if self._should_skip_check(trainer) or trainer.fast_dev_run:
             return
         self._validated = True
         if self._checks_at == "" and self._value(trainer) is not None:
             self._checks_at = "validation"
         if self._checks_at == "validation":
-            self._check(trainer)
+            self._run_early_stopping_check(trainer)
 
     def on_train_epoch_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         # What the module logs in this hook is available in the next one, on_epoch_end.
@@ -181,7 +181,7 @@ class EarlyStopping(Callback):
             elif self._validated or not _may_validate(trainer):
                 self._miss(trainer)
         if self._checks_at == "epoch":
-            self._check(trainer)
+            self._run_early_stopping_check(trainer)
 
     def on_train_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if self._checks_at == "" and self._epochs > 0 and not trainer.fast_dev_run:
@@ -193,7 +193,16 @@ class EarlyStopping(Callback):
 
     # -- what --------------------------------------------------------------------------------
 
-    def _check(self, trainer: "Trainer") -> None:
+    # Under Lightning's names, because code overrides and calls them, to check later or elsewhere.
+
+    def _should_skip_check(self, trainer: "Trainer") -> bool:
+        return trainer.sanity_checking or not self._is_fitting
+
+    @property
+    def _check_on_train_epoch_end(self) -> bool:
+        return self._checks_at == "epoch"
+
+    def _run_early_stopping_check(self, trainer: "Trainer", *_: Any) -> None:
         value = self._value(trainer)
         if value is None:
             self._miss(trainer)

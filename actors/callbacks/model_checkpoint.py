@@ -3,8 +3,10 @@
 import json
 import math
 import os
-from collections.abc import Collection, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from string import Formatter
@@ -176,6 +178,7 @@ class ModelCheckpoint(Checkpoint):
         )
         self._only_last = False  # the pending checkpoint is only for ``last``
         self._saved_step = -1
+        self._writes: Callable[[Path], None] | None = None  # while an override saves
         self._given_kth_path: str | None = None
         self._given_kth_value: Tensor | None = None
         self._begin()
@@ -429,19 +432,72 @@ class ModelCheckpoint(Checkpoint):
             if link:
                 _move_link(former_link, Path(link), Path(path))
             for former in dropped:
-                _remove(former)
+                self._remove_checkpoint(trainer, former)
             self.tell_loggers(trainer.loggers)
 
         def take_back() -> None:
             """Restore the choice before, if the checkpoint could not be written."""
             vars(self).update(choice)
 
-        trainer.checkpointer.save(
-            Path(path), self.save_weights_only, tidy_up, take_back, replaces=path in leaving
-        )
+        epoch = int(candidates["epoch"])
+        self._write(trainer, path, epoch, tidy_up, take_back, path in leaving)
         if self.verbose:
             shown = "" if score is None else f", {self.monitor} {score.item():g}"
             notify_user(f"ModelCheckpoint: saved {path}{shown}, best: {self.best_model_path}")
+
+    def _write(
+        self,
+        trainer: "Trainer",
+        path: str,
+        epoch: int,
+        tidy_up: Callable[[], None],
+        take_back: Callable[[], None],
+        replaces: bool,
+    ) -> None:
+        """Save the checkpoint that was chosen, or have an override of ``_save_checkpoint`` do it.
+
+        An override finds it complete on disk when the method that it overrides has returned.
+        """
+        save, weights_only = trainer.checkpointer.save, self.save_weights_only
+        if not self._is_overridden("_save_checkpoint", "_remove_checkpoint"):
+            save(Path(path), weights_only, tidy_up, take_back, replaces)
+            return
+        failures: list[Callable[[], None]] = []
+        completed = trainer.current_epoch
+
+        def write(at: Path) -> None:
+            failed = partial(failures.append, take_back)
+            with trainer.showing_epoch(completed):
+                save(at, weights_only, None, failed, replaces)
+            trainer.checkpointer.wait()
+
+        self._writes = write
+        try:
+            with trainer.showing_epoch(epoch):  # the one that ran, as in Lightning
+                self._save_checkpoint(trainer, path)
+        finally:
+            self._writes = None
+        for each in failures or [tidy_up] * trainer.is_global_zero:
+            each()
+
+    # Under Lightning's names, because code overrides them, to save in a form of its own.
+
+    def _save_checkpoint(self, trainer: "Trainer", filepath: str) -> None:
+        if self._writes is None:
+            trainer.save_checkpoint(filepath, self.save_weights_only)
+        else:
+            self._writes(Path(filepath))
+
+    def _remove_checkpoint(self, trainer: "Trainer", filepath: str) -> None:
+        if self._is_overridden("_save_checkpoint") and not _is_checkpoint(filepath):
+            _remove_foreign(filepath)  # what the override wrote, where nothing was before
+        else:
+            _remove(filepath)
+
+    def _is_overridden(self, *names: str) -> bool:
+        return any(
+            getattr(type(self), name) is not getattr(ModelCheckpoint, name) for name in names
+        )
 
     def tell_loggers(self, loggers: Sequence[Any]) -> None:
         """Tell loggers that want to know that a checkpoint is complete.
@@ -753,6 +809,13 @@ def _move_link(former: str, link: Path, path: Path) -> None:
     point_at(link, path)
     if former not in ("", str(link)) and os.path.islink(former):
         os.unlink(former)
+
+
+def _remove_foreign(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.unlink(path)
 
 
 def _remove(path: str) -> None:
