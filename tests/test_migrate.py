@@ -296,6 +296,29 @@ def test_what_torch_loads_may_be_a_checkpoint() -> None:
     assert notes(before) == []
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("found = glob('logs/**/*.ckpt')", "names of checkpoints have no ending"),
+        ("found = glob(f'{folder}/*.ckpt')", "names of checkpoints have no ending"),
+        ("is_it = name.endswith('.ckpt')", "names of checkpoints have no ending"),
+        ("is_it = path.suffix == '.ckpt'", "names of checkpoints have no ending"),
+        ("torch.save(state, 'edited.ckpt')", "torch.save writes a file"),
+        ("torch.save(state, f=f'{name}.ckpt')", "torch.save writes a file"),
+        ("module.load_from_checkpoint(name + '.ckpt')", None),
+        ("torch.save(state, 'weights.pt')", None),
+    ],
+)
+def test_what_takes_checkpoints_for_files_is_left_to_do(line: str, expected: str | None) -> None:
+    source = f"import torch, lightning\n{line}\n"
+
+    found = notes(source)
+
+    assert [number for number, _ in found] == ([2] if expected else [])
+    assert all(text.startswith(expected or "") for _, text in found)
+    assert line in rewritten(source)
+
+
 def test_an_import_is_added_behind_that_of_torch_where_lightnings_is_conditional() -> None:
     before = """\
     import torch

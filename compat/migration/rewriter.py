@@ -25,6 +25,15 @@ AS_GIVEN = (
     "loaders of a Trainer are what was given, as in Lightning 2: one loader, or the collection of "
     "loaders; in 1.x they were a list, and those of training in train_dataloader.loaders"
 )
+ENDING = ".ckpt"
+NO_ENDING = (
+    "names of checkpoints have no ending, and they are folders: set "
+    "nightbus.ModelCheckpoint.FILE_EXTENSION = '.ckpt', or look for folders"
+)
+SAVED_FILE = (
+    "torch.save writes a file, which load_from_checkpoint and ckpt_path do not read: call "
+    "nightbus.compat.install() before, or change what is saved in on_save_checkpoint"
+)
 
 
 class Note(NamedTuple):
@@ -218,10 +227,17 @@ class _Rewriter(cst.CSTTransformer):
     # Arguments.
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> Any:
-        name = self._meant(original_node.func)
-        if self._imported_name(original_node.func) == "torch.load" and self._may_import(_LOAD):
+        name, imported = self._meant(original_node.func), self._imported_name(original_node.func)
+        if imported == "torch.load" and self._may_import(_LOAD):
             self._imports[_LOAD] = f"{COMPAT}.torch_load"
             return updated_node.with_changes(func=cst.Name(_LOAD))
+        method = (
+            original_node.func.attr.value if isinstance(original_node.func, cst.Attribute) else ""
+        )
+        if method == "endswith" and any(_ends(arg.value) for arg in original_node.args):
+            self._note(original_node, NO_ENDING)
+        if imported == "torch.save" and any(_ends(arg.value) for arg in original_node.args):
+            self._note(original_node, SAVED_FILE)
         if name is None or name.rest or not name.is_here:
             return updated_node
         given = [(each.keyword.value, each) for each in updated_node.args if each.keyword]
@@ -244,6 +260,23 @@ class _Rewriter(cst.CSTTransformer):
 
     # Paths in texts.
 
+    def visit_SimpleString(self, node: cst.SimpleString) -> None:
+        value = node.evaluated_value
+        if isinstance(value, str):
+            self._note_pattern(node, value)
+
+    def visit_FormattedStringText(self, node: cst.FormattedStringText) -> None:
+        self._note_pattern(node, node.value)
+
+    def _note_pattern(self, node: cst.CSTNode, text: str) -> None:
+        """Note a text that finds files by their ending."""
+        if text.endswith(ENDING) and "*" in text:
+            self._note(node, NO_ENDING)
+
+    def visit_ComparisonTarget(self, node: cst.ComparisonTarget) -> None:
+        if _literal(node.comparator) == (ENDING,):
+            self._note(node, NO_ENDING)
+
     def leave_SimpleString(
         self, original_node: cst.SimpleString, updated_node: cst.SimpleString
     ) -> Any:
@@ -265,6 +298,15 @@ class _Rewriter(cst.CSTTransformer):
     def _note(self, node: cst.CSTNode, text: str) -> None:
         position = self.get_metadata(PositionProvider, node)
         self.notes.append(Note(position.start.line, text))
+
+
+def _ends(path: cst.BaseExpression) -> bool:
+    """Return whether a path that is written out is that of a checkpoint of Lightning."""
+    if isinstance(path, cst.FormattedString) and path.parts:
+        last = path.parts[-1]
+        return isinstance(last, cst.FormattedStringText) and last.value.endswith(ENDING)
+    value = path.evaluated_value if isinstance(path, cst.SimpleString) else None
+    return isinstance(value, str) and value.endswith(ENDING)
 
 
 def _imports_of(statement: cst.CSTNode, packages: Collection[str]) -> bool:
