@@ -143,7 +143,7 @@ def from_argparse_args(cls: Any, args: ArgumentParser | Namespace, **kwargs: Any
     Returns:
         The object.
     """
-    parsed = args.parse_args() if isinstance(args, ArgumentParser) else args
+    parsed = parse_argparser(cls, args)
     names = [p.name for p in _parameters(cls)]
     given = {name: value for name, value in vars(parsed).items() if name in names}
     return cls(**{**given, **kwargs})

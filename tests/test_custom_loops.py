@@ -443,3 +443,22 @@ def test_the_state_of_loops_is_saved_and_restored_by_name(tmp_path: Path) -> Non
 
     assert rounds == [2]
     assert run.global_step == 18
+
+
+@pytest.mark.parametrize("name", ["fit_loop", "validate_loop", "test_loop", "predict_loop"])
+def test_a_loop_knows_its_trainer_from_when_it_is_assigned(name: str) -> None:
+    class Own(nb.Loop):
+        done = True
+
+        def advance(self) -> None:
+            pass
+
+    loop = Own()
+    with pytest.raises(RuntimeError, match="belongs to no trainer yet"):
+        _ = loop.trainer
+
+    run = nb.Trainer(max_epochs=1)
+    setattr(run, name, loop)
+
+    assert loop.trainer is run
+    assert getattr(run, name) is loop

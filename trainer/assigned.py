@@ -47,6 +47,21 @@ class Assigned:
         trainer.config = as_plain(trainer._arguments)
 
 
+class AttachedLoop:
+    """Descriptor of a loop of the Trainer, which knows its trainer from when it is assigned."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, trainer: Any, owner: type) -> Any:
+        return self if trainer is None else vars(trainer)[self._name]
+
+    def __set__(self, trainer: Any, loop: Any) -> None:
+        vars(trainer)[self._name] = loop
+        if hasattr(loop, "attach"):  # a run refuses what is no loop
+            loop.attach(trainer)
+
+
 def limit_of(stage: str) -> Assigned:
     """Make the descriptor of a stage's limit of batches, which applies from its next epoch."""
     return Assigned(lambda trainer, value: trainer.loaders.set_limit(stage, value))

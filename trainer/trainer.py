@@ -62,6 +62,7 @@ from ..sinks.factory import make_sinks
 from ..sinks.silent_logger import SilentLogger
 from ..sinks.sink import Sink
 from . import functions
+from .assigned import AttachedLoop
 from .call_arguments import CallArguments
 from .command_line import CommandLine
 from .copies import TrainerCopies
@@ -384,9 +385,9 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         self._fit_loop: Any = fit_loop
         self.epoch_counter: FitLoop | None = fit_loop
         fit_loop.attach(self)
-        self.validate_loop: Any = EvaluationLoop("validate")
-        self.test_loop: Any = EvaluationLoop("test")
-        self.predict_loop: Any = PredictionLoop()
+        self.validate_loop = EvaluationLoop("validate")
+        self.test_loop = EvaluationLoop("test")
+        self.predict_loop = PredictionLoop()
 
     def _make_parts(
         self, log_every_n_steps: int, max_media_bytes: int, progress: OptimizationProgress
@@ -856,6 +857,10 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
                 "assign it before, or give it to the next call"
             )
         self._module = CallArguments(model, {"train": None}, None, None).checked().model
+
+    validate_loop = AttachedLoop()
+    test_loop = AttachedLoop()
+    predict_loop: Any = AttachedLoop()
 
     @property
     def fit_loop(self) -> Any:
