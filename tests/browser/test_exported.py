@@ -81,3 +81,12 @@ def test_a_folder_that_is_not_complete_says_which_file_is_missing(
 
     said: Any = page.locator("section.run").get_by_role("alert")
     expect(said).to_contain_text("cannot be loaded; is the folder complete?")
+
+
+def test_a_page_that_lacks_something_says_what(
+    exported: dict[str, str], open_page: OpenPage
+) -> None:
+    page = open_page(exported["folder"], width=390)
+    page.locator("summary", has_text="not all that was recorded").click()
+    page.get_by_text("There are at most 12 images of a name and run here").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -86,7 +86,7 @@ def test_axe_finds_nothing_serious_at_three_widths(
     if not AXE.is_file():
         pytest.skip("axe-core is not installed: make board-page")
     old = recorded(tmp_path, 0.1, 0.5, 0.25)
-    _, attempt = begun(tmp_path, {"lr": 0.3})
+    live, attempt = begun(tmp_path, {"lr": 0.3})
     put(attempt, "val_loss", 0.75, 0.5)
     attempt.add(nb.Media, "note", "text", b'"said"', ("loggers",), "training_step")
     attempt.writer.flush()
@@ -97,7 +97,17 @@ def test_axe_finds_nothing_serious_at_three_widths(
         "view=compare": "div[aria-label='what differs']",
         f"open={old.path.name}": ".run h2",
         f"open={old.path.name}&part=at+a+moment": ".moments .panels",
+        f"open={live.path.name}": ".run .note",
+        "group=lr&view=runs": "tr.group",
     }
+
+    def serious(page: Any, what: str) -> list[Any]:
+        said = page.evaluate(f"async () => (await axe.run({ONLY})).violations")
+        return [
+            (what, each["id"], [node["html"] for node in each["nodes"]])
+            for each in said
+            if each["impact"] in ("serious", "critical")
+        ]
 
     with served(tmp_path) as address:
         for width in (1440, 900, 390):
@@ -108,12 +118,12 @@ def test_axe_finds_nothing_serious_at_three_widths(
             for view, shown in views.items():
                 page.evaluate("view => { location.hash = view }", view)
                 page.wait_for_selector(shown)
-                said = page.evaluate(f"async () => (await axe.run({ONLY})).violations")
-                found += [
-                    (width, view, each["id"], [node["html"] for node in each["nodes"]])
-                    for each in said
-                    if each["impact"] in ("serious", "critical")
-                ]
+                found += serious(page, f"{width} {view}")
+            for button, shown in {"share": "pre.shell", "columns": ".choices fieldset"}.items():
+                page.locator("summary", has_text=button).click()
+                page.wait_for_selector(shown)
+                found += serious(page, f"{width} {button}")
+                page.keyboard.press("Escape")  # it may lie over the other
             page.close()
     attempt.end()
 

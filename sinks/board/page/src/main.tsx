@@ -11,6 +11,7 @@ import { type FileData, InFile } from "./file";
 import { InFolder } from "./folder";
 import { Media } from "./media";
 import { MOST_DRAWN, namesOf, useColumns, usePainting } from "./painting";
+import { Popover } from "./popover";
 import { Run } from "./run";
 import { Runs } from "./runs";
 import { Server } from "./server";
@@ -36,7 +37,7 @@ function Board({ source }: { source: Source }) {
   const [problem, setProblem] = useState<Problem | null>(null);
   const [, setDark] = useState(isDark.matches);
   const changes = useChanges(told && `${returns} ${told.table}`);
-  const [columns, paintingWrong] = useColumns(source, namesOf(state), state.where, state.chosen ?? [], changes);
+  const [columns, paintingWrong] = useColumns(source, namesOf(state), state.where, (state.chosen ?? []).slice(0, MOST_DRAWN), changes);
   const otherwise = state.group && columns ? columns.keys : newest;
   const wanted = state.chosen ?? otherwise;
   const keys = wanted.filter((key) => !told?.missing.includes(key)).slice(0, MOST_DRAWN);
@@ -119,7 +120,7 @@ function Board({ source }: { source: Source }) {
         </nav>
         {source.isLive && root && <Share root={root} where={state.where} />}
         <span class={isLost ? "status lost" : "status"} role="status">
-          {!source.isLive ? (source.note || "recorded") : isLost ? "connection lost: is the board still running? This page comes back when it is."
+          {!source.isLive ? (source.note ? <Popover name="not all that was recorded"><p>{source.note}</p></Popover> : "recorded") : isLost ? "connection lost: is the board still running? This page comes back when it is."
             : told?.going_on ? `live: ${told.going_on} ${told.going_on === 1 ? "run goes" : "runs go"} on` : "live"}
         </span>
       </header>
