@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import fields
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import torch
@@ -21,6 +21,22 @@ from .trees import as_tensors, map_tensors, move_data_to_device
 _REDUCTIONS = ("mean", "avg", "sum", "max")
 
 
+class TrainedParts(Protocol):
+    """What a trainer trains."""
+
+    @property
+    def lightning_module(self) -> Any:
+        """The module."""
+
+    @property
+    def optimizers(self) -> Any:
+        """The optimizers."""
+
+    @property
+    def lr_scheduler_configs(self) -> Any:
+        """The learning-rate schedulers."""
+
+
 class Collectives(StaysInRun):
     """Exchanges values of users between all ranks, under the names that Lightning's strategy has.
 
@@ -32,6 +48,7 @@ class Collectives(StaysInRun):
         device: of this rank; what it exchanges is moved there.
         exchanging: called with the name of an exchange; gives the group of all ranks for it, or
             refuses it on this thread.
+        run: the trainer's, whose module and optimizers this has, too.
 
     Attributes:
         global_rank: this process among all.
@@ -47,16 +64,54 @@ class Collectives(StaysInRun):
         world: World,
         device: Device,
         exchanging: Callable[[str], AbstractContextManager[Group]],
+        run: TrainedParts,
     ) -> None:
         self.global_rank, self.local_rank = world.rank, world.local_rank
         self.node_rank, self.num_nodes = world.node_rank, world.num_nodes
         self.world_size, self.is_global_zero = world.size, world.is_global_zero
-        self._device, self._exchanging = device, exchanging
+        self._device, self._exchanging, self._run = device, exchanging, run
 
     @property
     def root_device(self) -> torch.device:
         """The device that this rank trains on."""
         return self._device.device
+
+    @property
+    def lightning_module(self) -> Any:
+        """The module of the run; also ``model``, which several ranks do not wrap."""
+        return self._run.lightning_module
+
+    model = _lightning_module = lightning_module
+
+    @property
+    def optimizers(self) -> Any:
+        """The optimizers of the run."""
+        return self._run.optimizers
+
+    @property
+    def lr_scheduler_configs(self) -> Any:
+        """The learning-rate schedulers of the run, and their options."""
+        return self._run.lr_scheduler_configs
+
+    @property
+    def precision_plugin(self) -> Device:
+        """What gives steps their precision."""
+        return self._device
+
+    def batch_to_device(
+        self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0
+    ) -> Any:
+        """Move a batch to a device.
+
+        Args:
+            batch: the batch, of any structure.
+            device: the device; that of this rank by default.
+            dataloader_idx: not needed; the index of its loader.
+
+        Returns:
+            The batch on the device.
+        """
+        return move_data_to_device(batch, device or self.root_device)
 
     def barrier(self, name: str | None = None) -> None:
         """Wait until all ranks are here, without a time limit.
@@ -173,6 +228,7 @@ class DDPCollectives(Collectives, DDPStrategy):
         world: which rank this is.
         device: of this rank.
         exchanging: as for Collectives.
+        run: as for Collectives.
     """
 
     def __init__(
@@ -181,11 +237,12 @@ class DDPCollectives(Collectives, DDPStrategy):
         world: World,
         device: Device,
         exchanging: Callable[[str], AbstractContextManager[Group]],
+        run: TrainedParts,
     ) -> None:
         DDPStrategy.__init__(
             self, **{field.name: getattr(options, field.name) for field in fields(options)}
         )
-        Collectives.__init__(self, world, device, exchanging)
+        Collectives.__init__(self, world, device, exchanging, run)
 
     def __eq__(self, other: object) -> bool:
         return self is other

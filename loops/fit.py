@@ -54,6 +54,16 @@ class FitLoop(Loop):
         self.epoch_loop: Any = TrainingEpochLoop(min_steps, self._max_steps)
         self.epoch_progress = Progress()
 
+    def setup_data(self) -> None:
+        """Make the training loader, if it is not there yet: ``trainer.train_dataloader`` is it.
+
+        Code written for Lightning calls this in ``configure_optimizers`` and ``setup``.
+
+        Raises:
+            UsageError: there is no training data.
+        """
+        self._loop_context.loaders.request_training()
+
     @property
     def min_steps(self) -> int | None:
         """Number of optimizer steps before a stop takes effect."""

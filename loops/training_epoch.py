@@ -7,12 +7,15 @@ from ..actors.optimization.progress import Progress
 from ..actors.ranks.common_end import CommonEnd
 from ..bus.errors import UsageError
 from ..bus.routes import SKIP
+from ..bus.system.logging_setup import get_logger
 from .evaluation import EvaluationLoop
 from .fast.training import FastTraining
 from .loop import Loop
 from .optimizer import OptimizerLoop
 from .outputs import carried, for_batch_end, for_epoch_end, is_plain
 from .training_batch import TrainingBatchLoop
+
+_log = get_logger("nightbus.loops")
 
 
 class TrainingEpochLoop(Loop):
@@ -83,6 +86,18 @@ class TrainingEpochLoop(Loop):
     def total_batch_idx(self) -> int:
         """Number of the batch over all epochs."""
         return self.batch_progress.total.ready - 1
+
+    @property
+    def _batches_that_stepped(self) -> int:
+        """Number of steps as Lightning's loggers count them; several optimizers count as one."""
+        return max(self._loop_context.optimization_progress.steps_by_optimizer, default=0)
+
+    @_batches_that_stepped.setter
+    def _batches_that_stepped(self, steps: int) -> None:
+        _log.warning(
+            f"_batches_that_stepped = {steps} has no effect: values are logged with the steps that "
+            "the optimizers have made, also in a run that is resumed by ckpt_path="
+        )
 
     @property
     def done(self) -> bool:

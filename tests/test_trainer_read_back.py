@@ -147,8 +147,8 @@ def test_the_accelerator_is_an_object_that_is_equal_to_its_name(given: str) -> N
 
 
 def test_a_name_that_the_trainer_lacks_is_answered_with_the_nearest_one_once() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'precision_plugin'; did you mean prec"):
-        _ = made().precision_plugin  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="no attribute 'precisions'; did you mean prec"):
+        _ = made().precisions  # type: ignore[attr-defined]
 
 
 def test_a_property_that_cannot_be_read_yet_says_what_it_lacks() -> None:

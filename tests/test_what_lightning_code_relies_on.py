@@ -494,3 +494,59 @@ def test_a_checkpoint_and_its_hooks_have_the_epoch_that_lightning_gives_it(tmp_p
     assert seen == [*at_ends_of_epochs, (2, 2), (1, -1), (2, -1)]
     assert [to_lightning(nb.load_checkpoint(path)).content["epoch"] for path in paths] == [1, 2]
     assert [nb.load_checkpoint(path)["epoch"] for path in paths] == [2, 2]  # completed ones
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+def test_the_training_loader_can_be_made_while_optimizers_are_configured(
+    tmp_path: Path, is_given: bool
+) -> None:
+    numbers: list[int] = []
+
+    class Asks(Small):
+        def train_dataloader(self) -> Any:
+            return loader(12)
+
+        def configure_optimizers(self) -> Any:
+            self.trainer.fit_loop.setup_data()
+            numbers.append(len(self.trainer.train_dataloader))
+            return super().configure_optimizers()
+
+    run = trainer(tmp_path, max_epochs=1)
+    run.fit(Asks(), loader(8) if is_given else None)
+
+    assert numbers == [2 if is_given else 3]
+    assert run.global_step == numbers[0]
+
+
+def test_the_strategy_has_what_is_trained(tmp_path: Path) -> None:
+    class Looks(nb.Callback):
+        def on_train_start(self, trainer: Any, module: Any) -> None:
+            strategy = trainer.strategy
+            assert strategy.model is strategy.lightning_module is module
+            assert strategy.optimizers is trainer.optimizers
+            assert strategy.lr_scheduler_configs == trainer.lr_scheduler_configs
+            assert strategy.batch_to_device([torch.ones(1)])[0].device == strategy.root_device
+            assert strategy.precision_plugin is trainer.precision_plugin
+            assert trainer.precision_plugin.scaler is None
+
+    run = trainer(tmp_path, max_steps=1, callbacks=[Looks()])
+    run.fit(Small(), loader(4))
+
+    assert run.global_step == 1
+
+
+def test_the_steps_of_loggers_can_be_read_and_not_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counted: list[int] = []
+
+    class Counts(nb.Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            counted.append(trainer.fit_loop.epoch_loop._batches_that_stepped)
+
+    run: Any = trainer(tmp_path, max_epochs=1, accumulate_grad_batches=2, callbacks=[Counts()])
+    run.fit_loop.epoch_loop._batches_that_stepped = 7
+    run.fit(Small(), loader(12))
+
+    assert counted == [0, 1, 2]
+    assert "_batches_that_stepped = 7 has no effect" in capsys.readouterr().err

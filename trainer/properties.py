@@ -17,6 +17,7 @@ from ..actors.callbacks.prediction_writer import BasePredictionWriter
 from ..actors.callbacks.progress_bar import ProgressBarBase
 from ..actors.callbacks.run_checkpoint import RunCheckpoint
 from ..actors.collectives import Collectives
+from ..actors.device import Device
 from ..actors.former_arguments import FORMER_NAMES, default_of_former
 from ..actors.optimization.lightning_optimizer import LightningOptimizer
 from ..actors.optimization.lr_schedulers import LRSchedulerConfig
@@ -395,6 +396,11 @@ class TrainerProperties(DataProperties):
     multiple_trainloader_mode = Assigned()
     max_media_bytes = Assigned()
     barebones = Assigned()
+
+    @property
+    def precision_plugin(self) -> Device:
+        """What gives steps their precision: ``scaler``, ``forward_context()``, ``precision``."""
+        return self.device
 
     # -- optimizers --------------------------------------------------------------------------
 

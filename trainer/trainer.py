@@ -423,8 +423,8 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         """Make what ``trainer.strategy`` is: a DDPStrategy too, if one was asked for or is used."""
         is_ddp = self._arguments["strategy"] not in (None, "auto", "single_device")
         if is_ddp or self.world.size > 1:
-            return DDPCollectives(self.ddp, self.world, self.device, self._exchanging)
-        return Collectives(self.world, self.device, self._exchanging)
+            return DDPCollectives(self.ddp, self.world, self.device, self._exchanging, self)
+        return Collectives(self.world, self.device, self._exchanging, self)
 
     def _set_initial_state(self) -> None:
         """Set the attributes of a trainer that has not run yet."""
