@@ -67,6 +67,8 @@ def choose_device(accelerator: str, index: int | None = None) -> torch.device:
     available = {"cpu": True, "gpu": torch.cuda.is_available(), "mps": has_mps}
     if accelerator == "auto":
         accelerator = next((name for name in ("gpu", "mps") if available[name]), "cpu")
+    if accelerator == "gpu" and has_mps and not available["gpu"]:  # that of a Mac
+        accelerator = "mps"
     accelerator = {"cuda": "gpu"}.get(accelerator, accelerator)
     if accelerator not in available:
         raise UsageError(

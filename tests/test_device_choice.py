@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 import torch
 
+import nightbus as nb
 from nightbus.actors.accelerators import CPUAccelerator
 from nightbus.actors.data.rng import rng_state, set_rng_state
-from nightbus.actors.device import Device
+from nightbus.actors.device import Device, choose_device
+from nightbus.actors.ranks.devices import parse_devices
 from nightbus.bus.system import streams
 
 
@@ -60,3 +62,19 @@ def test_an_accelerator_reads_what_the_monitor_records() -> None:
         "cpu_vm_percent",
         "cpu_swap_percent",
     }
+
+
+def test_the_gpu_of_a_mac_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+
+    assert choose_device("gpu") == torch.device("mps")
+    assert parse_devices(-1, "gpu").count == 1
+
+
+@pytest.mark.parametrize("devices", [["0"], [[0, 1]], 1.5, {}, -2])
+def test_what_is_no_number_of_devices_is_of_the_wrong_type(devices: Any) -> None:
+    with pytest.raises(TypeError, match="expected a number, -1 for all") as caught:
+        parse_devices(devices, "cpu")
+
+    assert isinstance(caught.value, nb.UsageError)

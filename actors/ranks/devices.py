@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ...bus.errors import UsageError
+from ...bus.errors import ArgumentTypeError, UsageError
 from .joining import joined_group
 from .world import ALONE, World, world_of_environment
 
@@ -90,7 +90,8 @@ def parse_devices(given: Any, accelerator: str) -> Devices:
         accelerator: the Trainer's argument.
 
     Raises:
-        UsageError: it is none of these.
+        ArgumentTypeError: it is none of these.
+        UsageError: there are not as many.
     """
     devices = _numbers(given) if isinstance(given, str) else given
     if devices in ("auto", None):
@@ -108,7 +109,7 @@ def parse_devices(given: Any, accelerator: str) -> Devices:
         numbers = tuple(devices)
         if all(type(n) is int and n >= 0 for n in numbers) and len({*numbers}) == len(numbers):
             return Devices(given, len(numbers), numbers)
-    raise UsageError(f"devices={given!r}: {_EXPECTED}")
+    raise ArgumentTypeError(f"devices={given!r}: {_EXPECTED}")
 
 
 def _numbers(text: str) -> Any:
@@ -125,6 +126,8 @@ def _number_of_devices(accelerator: str) -> int | None:
     """Return how many devices there are of a kind; None for as many processes as one likes."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return torch.cuda.device_count()
-    if accelerator == "mps" or (accelerator == "auto" and torch.backends.mps.is_available()):
+    if accelerator == "mps" or (
+        accelerator in ("auto", "gpu") and torch.backends.mps.is_available()
+    ):
         return 1
     return None
