@@ -122,14 +122,6 @@ class Interval(LightningEnum):
     epoch = "epoch"
 
 
-class WriteInterval(LightningEnum):
-    """What the ``write_interval`` of a BasePredictionWriter may be."""
-
-    BATCH = "batch"
-    EPOCH = "epoch"
-    BATCH_AND_EPOCH = "batch_and_epoch"
-
-
 @runtime_checkable
 class Steppable(Protocol):
     """What has a ``step``."""

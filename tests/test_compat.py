@@ -210,6 +210,15 @@ def test_a_checkpoint_is_copied_and_removed_as_files_are(
         os.remove(tmp_path / "other")
 
 
+def test_a_checkpoint_is_known_where_paths_ask_what_stands_for_isfile(
+    checkpoint_taken_for_a_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "is_file", lambda path: os.path.isfile(path))  # as in Python 3.14
+
+    assert nb.load_checkpoint(checkpoint_taken_for_a_file)["global_step"] == 1
+    assert not os.path.isfile(tmp_path)
+
+
 def test_torch_load_has_the_paths_of_a_model_checkpoint(
     checkpoint_taken_for_a_file: str, tmp_path: Path
 ) -> None:

@@ -24,7 +24,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import nightbus as nb
-from nightbus.bus.events import ActorStarted, ActorTotals, CheckpointSaved, Fault, RunStarted
+from nightbus.bus.events import (
+    ActorStarted,
+    ActorTotals,
+    CheckpointSaved,
+    Fault,
+    RunStarted,
+    SystemMetrics,
+)
 from nightbus.loops import running_loss
 from nightbus.loops.fast.evaluation import FastEvaluation
 from nightbus.loops.fast.training import FastTraining
@@ -311,15 +318,18 @@ def counted(kind: type, method: str) -> Iterator[list[int]]:
         yield calls
 
 
+ASIDE = (RunStarted, ActorStarted, ActorTotals, CheckpointSaved, SystemMetrics)
+
+
 def told(run: nb.Trainer) -> list[tuple[Any, ...]]:
     """What a run recorded, times aside.
 
     A thread writes checkpoints beside training and another one starts actors, so what tells of that
-    comes at any time.
+    comes at any time; and the machine is measured every few seconds.
     """
     found = []
     for entry in events(run) if run.run_folder is not None and run.recording != "off" else []:
-        if isinstance(entry, RunStarted | ActorStarted | ActorTotals | CheckpointSaved):
+        if isinstance(entry, ASIDE):
             continue
         fields = msgspec.structs.asdict(entry)
         aside = ["seq", "time_ns", "duration_ns", *(["traceback"] if type(entry) is Fault else [])]

@@ -164,6 +164,16 @@ def test_a_writer_has_a_list_for_each_of_several_loaders(tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.parametrize(
+    ("interval", "on_batch", "on_epoch"),
+    [("batch", True, False), ("epoch", False, True), ("batch_and_epoch", True, True)],
+)
+def test_a_writer_tells_when_it_writes(interval: Any, on_batch: bool, on_epoch: bool) -> None:
+    told = Writes(interval).interval
+
+    assert (told, told.on_batch, told.on_epoch) == (interval, on_batch, on_epoch)
+
+
 def test_the_module_is_in_eval_mode_when_prediction_starts(tmp_path: Path) -> None:
     class Notes(Small):
         modes: dict[str, bool]

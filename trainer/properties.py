@@ -556,6 +556,6 @@ class TrainerProperties(DataProperties):
     def writes_predictions_at_end(self) -> bool:
         """True if a callback needs all predictions at the end of the epoch."""
         return any(
-            isinstance(callback, BasePredictionWriter) and callback.writes_epochs
+            isinstance(callback, BasePredictionWriter) and callback.interval.on_epoch
             for callback in self.callbacks_in_order
         )

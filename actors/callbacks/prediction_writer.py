@@ -1,6 +1,7 @@
 """BasePredictionWriter: lets the user write predictions, by batch or all at once."""
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..arguments import check_choice
@@ -9,6 +10,24 @@ from ..callback import Callback
 if TYPE_CHECKING:
     from ..module import LightningModule
     from ..trainer_type import Trainer
+
+
+class WriteInterval(StrEnum):
+    """What the ``write_interval`` of a BasePredictionWriter may be."""
+
+    BATCH = "batch"
+    EPOCH = "epoch"
+    BATCH_AND_EPOCH = "batch_and_epoch"
+
+    @property
+    def on_batch(self) -> bool:
+        """Whether each batch's prediction is written."""
+        return self is not WriteInterval.EPOCH
+
+    @property
+    def on_epoch(self) -> bool:
+        """Whether all predictions are written at the end."""
+        return self is not WriteInterval.BATCH
 
 
 class BasePredictionWriter(Callback):
@@ -27,10 +46,8 @@ class BasePredictionWriter(Callback):
     def __init__(
         self, write_interval: Literal["batch", "epoch", "batch_and_epoch"] = "batch"
     ) -> None:
-        choices = ("batch", "epoch", "batch_and_epoch")
-        check_choice("write_interval", write_interval, choices)
-        self.writes_batches = write_interval != "epoch"
-        self.writes_epochs = write_interval != "batch"
+        check_choice("write_interval", write_interval, tuple(map(str, WriteInterval)))
+        self.interval = WriteInterval(write_interval)
 
     def write_on_batch_end(
         self,
@@ -82,7 +99,7 @@ class BasePredictionWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if self.writes_batches:
+        if self.interval.on_batch:
             indices = trainer.predict_loop.batch_indices(dataloader_idx, batch_idx)
             self.write_on_batch_end(
                 trainer, pl_module, outputs, indices, batch, batch_idx, dataloader_idx
@@ -91,7 +108,7 @@ class BasePredictionWriter(Callback):
     def on_predict_epoch_end(
         self, trainer: "Trainer", pl_module: "LightningModule", outputs: Any
     ) -> None:
-        if self.writes_epochs:
+        if self.interval.on_epoch:
             indices = [
                 [trainer.predict_loop.batch_indices(idx, number) for number in range(len(batches))]
                 for idx, batches in enumerate(outputs)

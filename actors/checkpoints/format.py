@@ -29,7 +29,7 @@ from ...bus.runs.crash_leftovers import is_gone
 from ...bus.runs.run_folder import make_private_folder
 from ...bus.shown_text import quoted
 from ...bus.system.paths import as_path
-from ...bus.system.plain_file import open_plain
+from ...bus.system.plain_file import is_regular, open_plain
 from .explained import explained_hyperparameters
 from .replaced import put_in_place, restore_replaced
 from .values import Flattener, decoder
@@ -393,7 +393,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     """
     folder = meant_checkpoint(folder)
     restore_replaced(folder.parent)
-    if folder.is_file():
+    if is_regular(folder):
         raise CheckpointError(_is_a_file(folder))
     if not folder.exists():
         raise MissingCheckpointError(what_is_not_there(folder))

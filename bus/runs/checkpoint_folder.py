@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from ..errors import CheckpointError
-from ..system.plain_file import open_plain, read_small
+from ..system.plain_file import is_regular, open_plain, read_small
 
 TENSORS = "tensors.safetensors"
 STATE = "state.msgpack"
@@ -13,7 +13,7 @@ DIGEST = "digest"
 
 def is_checkpoint(folder: Path) -> bool:
     """Return whether a folder looks like a checkpoint."""
-    return (folder / STATE).is_file()
+    return is_regular(folder / STATE)
 
 
 def no_checkpoint(folder: Path) -> str:

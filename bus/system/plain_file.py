@@ -48,6 +48,20 @@ def open_plain(path: Path | str, error: type[NightbusError]) -> int:
     return fd
 
 
+def is_regular(path: Path | str) -> bool:
+    """Return whether a path leads to a regular file, whatever stands for ``os.path.isfile``.
+
+    ``Path.is_file`` asks that one from Python 3.14 on; it may take a checkpoint for a file.
+
+    Args:
+        path: the path.
+    """
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
 def read_small(
     path: Path | str, error: type[NightbusError], most: int = MAX_SMALL_FILE_BYTES
 ) -> bytes:

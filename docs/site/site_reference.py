@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import inspect
 import os
 import re
 import typing
@@ -232,8 +233,7 @@ def meanings_of(kind: type) -> dict[str, str]:
 
 
 def _doc_of(kind: type) -> str:
-    lines = (kind.__dict__.get("__doc__") or "").split("\n")
-    return "\n".join(line.removeprefix("    ") for line in lines)
+    return inspect.cleandoc(kind.__dict__.get("__doc__") or "")
 
 
 def _type(annotation: object) -> str:
