@@ -11,7 +11,7 @@ export function Share({ root, where }: { root: string; where: string }) {
   };
   return (
     <Popover name="share" opened={() => setSaid("")}>
-      <p>This makes a file of these runs, which shows them without a board:</p>
+      <p>This makes a file of the runs in this folder{where && " for which the condition holds"}, which shows them without a board:</p>
       <pre class="shell" tabIndex={0}>{command}</pre>
       <p>
         {isSecureContext && <button onClick={copy}>copy</button>} <span role="status">{said}</span>
