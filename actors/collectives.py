@@ -1,5 +1,6 @@
 """Collectives: what users have the ranks exchange, which ``trainer.strategy`` is, too."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import fields
@@ -35,6 +36,10 @@ class TrainedParts(Protocol):
     @property
     def lr_scheduler_configs(self) -> Any:
         """The learning-rate schedulers."""
+
+    @abstractmethod
+    def setup_optimizers(self) -> None:
+        """Call ``configure_optimizers`` anew."""
 
 
 class Collectives(StaysInRun):
@@ -97,6 +102,14 @@ class Collectives(StaysInRun):
     def precision_plugin(self) -> Device:
         """What gives steps their precision."""
         return self._device
+
+    def setup_optimizers(self, trainer: Any = None) -> None:
+        """Call ``configure_optimizers`` anew, for loops that train several times.
+
+        Args:
+            trainer: not needed; the one of the run.
+        """
+        self._run.setup_optimizers()
 
     def batch_to_device(
         self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0

@@ -462,3 +462,49 @@ def test_a_loop_knows_its_trainer_from_when_it_is_assigned(name: str) -> None:
 
     assert loop.trainer is run
     assert getattr(run, name) is loop
+
+
+def test_a_loop_of_lightning_1_over_folds_gives_each_its_data_and_optimizers(
+    tmp_path: Path,
+) -> None:
+    class Folds(nb.LightningDataModule):
+        fold: int | None = None
+
+        def train_dataloader(self) -> Any:
+            assert self.fold is not None  # which the loop sets
+            return loader(4 * (self.fold + 1))
+
+        def test_dataloader(self) -> Any:
+            return loader(4)
+
+    class Over(nb.Loop):
+        def __init__(self, inner: Any) -> None:
+            super().__init__()
+            self.fit_loop, self.fold = inner, 0
+
+        @property
+        def done(self) -> bool:
+            return self.fold >= 2
+
+        def reset(self) -> None: ...
+
+        def advance(self) -> None:
+            data.fold = self.fold
+            self.trainer.reset_train_dataloader()
+            self.trainer.training = True
+            self.fit_loop.run()
+            self.trainer.testing = True
+            self.trainer.test_loop.run()
+            seen.append((self.trainer.global_step, id(self.trainer.optimizers[0])))
+            self.trainer.strategy.setup_optimizers(self.trainer)
+            self.replace(fit_loop=nb.FitLoop)
+            self.fold += 1
+
+    data, seen = Folds(), list[tuple[int, int]]()
+    run: Any = trainer(tmp_path, max_epochs=1, num_sanity_val_steps=0)
+    run.fit_loop = Over(run.fit_loop)
+    run.fit(Small(), datamodule=data)
+
+    assert [step for step, _ in seen] == [1, 3]
+    assert seen[0][1] != seen[1][1]
+    assert not run.training

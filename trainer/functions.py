@@ -52,7 +52,7 @@ def fit(trainer: TrainerParts, checkpoint: dict[str, Any] | None) -> None:
     _report_parts_in_eval_mode(module)
     _report_reached_limit(trainer)
     _report_default_limit(trainer)
-    if trainer.epoch_counter is not None:
+    if trainer.epoch_counter is trainer.fit_loop:  # the data of a loop around it may come later
         trainer.loaders.request_training()  # before on_train_start
         early = checkpoint is None and not trainer.loaders.requests_validation_late
         if early and trainer.loaders.can_validate:

@@ -193,10 +193,18 @@ class TrainerProperties(DataProperties):
         """True during the training stage of ``fit``."""
         return self.function == "fit" and self.place.stage == "train"
 
+    @training.setter
+    def training(self, value: bool) -> None:
+        """Take what loops written for Lightning 1.x announce; each loop sets it when it runs."""
+
     @property
     def validating(self) -> bool:
         """True while validation runs, by itself or within ``fit``."""
         return self.place.stage == "validate" and self.function is not None
+
+    @validating.setter
+    def validating(self, value: bool) -> None:
+        """Take what loops written for Lightning 1.x announce; each loop sets it when it runs."""
 
     @property
     def sanity_checking(self) -> bool:
@@ -207,6 +215,10 @@ class TrainerProperties(DataProperties):
     def testing(self) -> bool:
         """True while a test runs."""
         return self.function == "test"
+
+    @testing.setter
+    def testing(self, value: bool) -> None:
+        """Take what loops written for Lightning 1.x announce; each loop sets it when it runs."""
 
     @property
     def predicting(self) -> bool:
