@@ -237,6 +237,8 @@ class FitLoop(Loop):
         steps, before = self.global_step, self._steps_before
         self._steps_before = steps
         self._idle = 0 if steps > before else self._idle + max(1, self.batch_idx + 1)
+        if self._idle:
+            self._loop_context.optimization.report_unstepped(self.current_epoch - 1)
         if self._epochs is not None or self._loop_context.has_time_limit:
             return
         if self.max_steps > 0 and self._idle >= max(self.max_steps, _IDLE_BATCHES):

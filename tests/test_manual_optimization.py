@@ -614,3 +614,21 @@ def test_a_scheduler_that_is_advanced_by_hand_may_be_of_any_class(
     assert "monitor of Own have no effect" in capsys.readouterr().err
     with pytest.raises(nb.UsageError, match="Own is not a scheduler: it has no step"):
         trainer(tmp_path).fit(Automatic(), loader(4))
+
+
+def test_an_epoch_of_manual_optimization_without_a_step_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Forgets(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return self.loss(batch)
+
+    trainer(tmp_path, max_epochs=2).fit(Forgets(), loader(4))
+
+    said = capsys.readouterr().err
+    assert said.count("no step of an optimizer was counted in epoch 0: ") == 1
+    assert "counted in epoch 1" not in said
