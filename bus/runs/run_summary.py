@@ -17,7 +17,7 @@ from .lineage import consistent_logs
 from .marks import Marks, read_marks
 from .run_folder import RunFolder
 
-MAX_METRICS = 500  # of a run in a table
+MAX_METRICS = 2_000  # of a run in a table
 MAX_GROWING = 200  # runs that go on, of which is kept what was read of them
 SUMMARY = "summary.msgpack"  # of its run in short, derived
 RUNNING: Final = "running"

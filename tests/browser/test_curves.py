@@ -219,3 +219,18 @@ def test_a_single_value_is_seen(open_page: OpenPage, tmp_path: Path) -> None:
         page = open_page(address)
         plot = chart(page, "once").locator(".plot")
         eventually(lambda: pixels_of(plot, FIRST_COLOUR) > 0)
+
+
+def test_that_not_all_metrics_of_a_run_are_there_is_said(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    run = RecordedRun(tmp_path)
+    attempt = run.attempt()
+    put_over(attempt, {f"norm/{number}": [1.0] for number in range(2001)})
+    attempt.end()
+    with served(tmp_path) as address:
+        page = open_page(address)
+
+        page.get_by_text("the first 2000 metrics are here").wait_for()
+        page.get_by_label("find metrics").fill("norm/1999")
+        expect(chart(page, "norm/1999").locator("canvas")).to_be_visible()

@@ -11,6 +11,7 @@ import type { State } from "./state";
 
 const MOST_CHARTS = 60; // of a section, until more are asked for
 const MOST_NAMED = 12; // runs in the legend, until more are asked for: the table has their lines, too
+const MOST_OF_A_RUN = 2000; // metrics that are read of a run
 const REFRESH_MS = 2000;
 
 interface CurvesProps {
@@ -102,6 +103,9 @@ export function Curves({ source, state, change, keys, names, painting, versions,
         ) : metrics && !sections.length ? (
           <p class="empty">No metric has “{state.find}” in its name.</p>
         ) : null}
+      {metrics && metrics.length >= MOST_OF_A_RUN && (
+        <p class="quiet">Of a run, the first {MOST_OF_A_RUN} metrics are here; nightbus plot draws others.</p>
+      )}
       {sections.map(([section, its]) => (
         <Section key={section} name={section} metrics={its} draw={(metric) => (
           <Chart key={`${state.x} ${metric}`} source={source} metric={metric} x={state.x} isLog={state.isLog} smoothing={state.smoothing} isTrimmed={state.isTrimmed}
