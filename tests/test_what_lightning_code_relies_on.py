@@ -550,3 +550,22 @@ def test_the_steps_of_loggers_can_be_read_and_not_set(
 
     assert counted == [0, 1, 2]
     assert "_batches_that_stepped = 7 has no effect" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+def test_the_source_of_training_data_is_known(tmp_path: Path, is_given: bool) -> None:
+    class Asks(Small):
+        def train_dataloader(self) -> Any:
+            return loader(12)
+
+        def configure_optimizers(self) -> Any:
+            source = self.trainer.fit_loop._data_source
+            assert source.instance is (given or self)
+            assert len(source.dataloader()) == (2 if is_given else 3)
+            return super().configure_optimizers()
+
+    given = loader(8) if is_given else None
+    run = trainer(tmp_path, max_steps=1)
+    run.fit(Asks(), given)
+
+    assert run.global_step == 1
