@@ -24,6 +24,7 @@ TESTS = (
     "tests/test_metrics.py",
     "tests/test_torchmetrics.py",
     "tests/test_checkpoints.py",
+    "tests/test_compat.py",
     "tests/test_training_equals_raw_loop.py",
     "tests/test_replay_reproduces.py",
     "tests/test_golden_logs.py",
