@@ -1,5 +1,6 @@
 """What the board's page takes in a chromium: rows, first curves, frames, new values."""
 
+import json
 import random
 import shutil
 import statistics
@@ -14,7 +15,7 @@ from board_server import Board
 
 WAIT_MS = 120_000
 ZOOMS, EVERY_MS = 80, 50
-ROW_ROUNDS = 7
+ROW_ROUNDS, SETTLES_MS = 7, 1000
 _FRAMES = """async ([figure, keys, every]) => {
   const times = [];
   let goesOn = true;
@@ -29,14 +30,15 @@ _FRAMES = """async ([figure, keys, every]) => {
   goesOn = false;
   return times.slice(1).map((now, at) => now - times[at]);
 }"""
-_MARK_ROWS = """() => {
+_MARK = """([selector]) => {
   const watched = new MutationObserver(() => {
-    if (!document.querySelector("tbody th[scope=row]")) return;
+    if (!document.querySelector(selector)) return;
     watched.disconnect();
     requestAnimationFrame(() => setTimeout(() => { window.painted = performance.now(); }));
   });
-  watched.observe(document, { childList: true, subtree: true });
+  watched.observe(document, { childList: true, subtree: true, attributes: true });
 }"""
+ROW, CURVE = "tbody th[scope=row]", "figure[aria-label*=': last ']"
 _WATCH = """([figure, text]) => new Promise((done) => {
   const look = () => {
     if (!figure.getAttribute("aria-label").includes(text)) return false;
@@ -72,43 +74,51 @@ def rows_s(browser: Any, board: Board) -> dict[str, list[float]]:
     They count from when the browser begins to open the address, as it says itself: of a new tab, it
     takes up to a quarter of a second until a page's first script runs.
     """
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    context.add_init_script(f"({_MARK_ROWS})()")
     found: dict[str, list[float]] = {"first": [], "in a new tab": [], "reloaded": []}
-    for number in range(1 + ROW_ROUNDS):
-        page = context.new_page()
-        page.set_default_timeout(WAIT_MS)
-        page.goto(board.address)
-        found["in a new tab" if number else "first"].append(_painted_s(page))
-        page.reload()
-        found["reloaded"].append(_painted_s(page))
-        page.close()
-    context.close()
+    with _marking(browser, ROW) as context:
+        for number in range(1 + ROW_ROUNDS):
+            page = context.new_page()
+            page.goto(board.address)
+            found["in a new tab" if number else "first"].append(_painted_s(page, ROW))
+            page.reload()
+            found["reloaded"].append(_painted_s(page, ROW))
+            page.close()
     return found
-
-
-def _painted_s(page: Any) -> float:
-    page.wait_for_selector("tbody svg.spark")
-    painted_ms: float = page.evaluate("() => window.painted")
-    return painted_ms / 1000
 
 
 def first_curve_s(browser: Any, board: Board, key: str) -> float:
-    """Seconds from opening the page to the first points of a run's curve."""
-    page = _page(browser)
-    begin_s = time.perf_counter()
-    page.goto(f"{board.address}&run={key}")
-    page.wait_for_selector("figure[aria-label*=': last ']")
-    found = time.perf_counter() - begin_s
-    page.close()
-    return found
+    """Seconds from opening the page to the first points of a run's curve, painted."""
+    with _marking(browser, CURVE) as context:
+        page = context.new_page()
+        page.goto(f"{board.address}&run={key}")
+        return _painted_s(page, CURVE)
+
+
+@contextmanager
+def _marking(browser: Any, selector: str) -> Iterator[Any]:
+    """Windows whose pages note when something was first painted: asking would be told late."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(WAIT_MS)
+    context.add_init_script(f"({_MARK})({json.dumps([selector])})")
+    yield context
+    context.close()
+
+
+def _painted_s(page: Any, selector: str) -> float:
+    page.wait_for_timeout(SETTLES_MS)  # nothing asks meanwhile, which takes time of the page
+    page.wait_for_selector(selector)
+    painted_ms: float = page.evaluate(
+        "async () => { while (!window.painted) await new Promise(requestAnimationFrame);"
+        " return window.painted; }"
+    )
+    return painted_ms / 1000
 
 
 def frames_ms(browser: Any, board: Board, keys: Sequence[str]) -> list[float]:
     """Times between frames while a chart of runs is zoomed in and out and moved, by keys."""
     page = _page(browser)
     page.goto(f"{board.address}&small=" + "".join(f"&run={key}" for key in keys))
-    figure = page.wait_for_selector("figure[aria-label*=': last ']")
+    figure = page.wait_for_selector(CURVE)
     page.wait_for_function(
         "() => !document.querySelector('.under').textContent.includes('being read')"
     )
