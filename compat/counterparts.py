@@ -7,6 +7,7 @@ that users try on it.
 from .paths import NAMES_AT
 
 HOME_OF = {
+    "TestTubeLogger": ".loggers.test_tube_logger",
     "Tqdm": "tqdm",  # of the package of this name, for bars that users draw
     **dict.fromkeys(
         (
@@ -256,7 +257,7 @@ _INSTEAD = {
     "lr_find": "use Tuner(trainer).lr_find(module)",
     "LoggerCollection": "give a list of loggers to logger=",
     **dict.fromkeys(
-        ("CometLogger", "NeptuneLogger", "LitLogger", "TestTubeLogger"),
+        ("CometLogger", "NeptuneLogger", "LitLogger"),
         "use a subclass of Logger that calls its library, or give Lightning's own to logger=",
     ),
     "cli": f"{_ALL_HERE}.LightningCLI, .SaveConfigCallback, .LightningArgumentParser",

@@ -261,3 +261,24 @@ def test_the_bar_of_tqdm_is_that_of_its_package() -> None:
     tqdm = pytest.importorskip("tqdm")
 
     assert progress.tqdm_progress.Tqdm is tqdm.tqdm
+
+
+def test_test_tubes_logger_writes_event_files_where_it_did(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    loggers: Any = import_module("nightbus.compat.pytorch_lightning.loggers")
+
+    class Shows(Small):
+        def on_train_epoch_end(self) -> None:
+            self.logger.experiment.add_image("samples", torch.rand(3, 4, 4), self.global_step)
+
+    with pytest.warns(UserWarning, match="description, create_git_tag without effect"):
+        logger = loggers.TestTubeLogger(
+            tmp_path, "testtube", description="a trial", create_git_tag=True
+        )
+    run = trainer(tmp_path, logger=logger, max_epochs=1, log_every_n_steps=1)
+    run.fit(Shows(), loader())
+
+    folder = tmp_path / "testtube" / "version_0"
+    assert run.logger.log_dir == str(folder / "tf")
+    assert [path.name[:20] for path in (folder / "tf").glob("events*")] == ["events.out.tfevents."]
+    assert isinstance(logger, nb.TensorBoardLogger)
