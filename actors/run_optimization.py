@@ -241,18 +241,19 @@ class RunOptimization:
                 f"the optimizer's step, {skipped} times out of {skipped}; return the loss"
             )
 
-    def report_unstepped(self, epoch: int) -> None:
-        """Warn, once a run, that an epoch of manual optimization made no step.
+    def report_unstepped(self, batches: int) -> None:
+        """Warn, once a run, that manual optimization made no step.
 
         Args:
-            epoch: the epoch, from 0.
+            batches: the number of batches that it was called for.
         """
         if self.is_manual and self.optimizers and not self._reported_untrained:
             self._reported_untrained = True
             _log.warning(
-                f"no step of an optimizer was counted in epoch {epoch}: with manual optimization, "
-                "training_step calls self.manual_backward(loss), then step() and zero_grad() of "
-                "what self.optimizers() returns; steps of torch's optimizer itself do not count"
+                f"no step of an optimizer was counted in {batches} batches: with manual "
+                "optimization, training_step calls self.manual_backward(loss), then step() and "
+                "zero_grad() of what self.optimizers() returns, if not for each batch then for "
+                "some; steps of torch's optimizer itself do not count"
             )
 
     # -- steps -------------------------------------------------------------------------------

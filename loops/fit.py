@@ -22,8 +22,9 @@ class FitLoop(Loop):
 
     Takes the command RunValidation too.
 
-    A warning reports an epoch without an optimizer step. If only max_steps could end the fit, it
-    ends with an error after as many batches, at least 100, without a step.
+    A warning reports manual optimization that makes no step in 100 batches or in the whole fit. If
+    only max_steps could end the fit, it ends with an error after as many batches, at least 100,
+    without a step.
 
     Args:
         min_epochs: number of epochs before a stop takes effect.
@@ -40,6 +41,8 @@ class FitLoop(Loop):
     _steps_before = 0  # this epoch
     _said_it_waits = False
     _idle = 0  # consecutive batches, of whole epochs, without an optimizer step
+    _unstepped = 0  # those of them that were trained on
+    _batches_before = 0  # this epoch
 
     def __init__(
         self,
@@ -150,8 +153,14 @@ class FitLoop(Loop):
     def skip(self) -> bool:
         return self._loop_context.loaders.num_training_batches == 0
 
+    @property
+    def _batches_trained_on(self) -> int:
+        progress = getattr(self.epoch_loop, "batch_progress", None)
+        return 0 if progress is None else int(progress.total.processed)
+
     def reset(self) -> None:
         self._idle, self._steps_before = 0, self.global_step
+        self._unstepped, self._batches_before = 0, self._batches_trained_on
         self._said_it_waits = False
         if not self.restarting:
             self.epoch_progress.begin()
@@ -242,8 +251,7 @@ class FitLoop(Loop):
         steps, before = self.global_step, self._steps_before
         self._steps_before = steps
         self._idle = 0 if steps > before else self._idle + max(1, self.batch_idx + 1)
-        if self._idle:
-            self._loop_context.optimization.report_unstepped(self.current_epoch - 1)
+        self._look_for_steps()
         if self._epochs is not None or self._loop_context.has_time_limit:
             return
         if self.max_steps > 0 and self._idle >= max(self.max_steps, _IDLE_BATCHES):
@@ -254,6 +262,24 @@ class FitLoop(Loop):
                 "dataloader batches?"
             )
 
+    def _look_for_steps(self) -> None:
+        """Report that steps are missing, once there were more batches than manual ones may need."""
+        trained, progress = (
+            self._batches_trained_on,
+            getattr(self.epoch_loop, "batch_progress", None),
+        )
+        # An epoch that a hook or a request ended may have had no time for its step.
+        is_whole = getattr(self.epoch_loop, "is_last_batch", False) and (
+            progress is not None and progress.total.ready == trained
+        )
+        if not self._idle:
+            self._unstepped = 0
+        elif is_whole:
+            self._unstepped += trained - self._batches_before
+        self._batches_before = trained
+        if self._unstepped >= _IDLE_BATCHES:
+            self._loop_context.optimization.report_unstepped(self._unstepped)
+
     def _complete_epoch(self, is_whole: bool = True) -> None:
         self._loop_context.optimization.step_epoch_schedulers(self.current_epoch + 1, is_whole)
         total = self.epoch_progress.total
@@ -262,6 +288,8 @@ class FitLoop(Loop):
     def on_run_end(self) -> None:
         if self._loop_context.optimization.replicas is not None:
             self._loop_context.optimization.replicas.share_buffers()
+        if self._unstepped and not self.global_step:
+            self._loop_context.optimization.report_unstepped(self._unstepped)
         self._loop_context.routes.call("on_train_end")
         self._loop_context.announce_loop_end("fit", self.epoch_progress.current.completed)
 

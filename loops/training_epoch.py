@@ -441,7 +441,7 @@ class TrainingEpochLoop(Loop):
     def _report_what_is_missing(self) -> None:
         context = self._loop_context
         epoch = context.place.epoch
-        if self.batch_idx < 0:
+        if self.batch_idx < 0 and self.is_last_batch:  # no request to stop ended it before
             context.loaders.report_empty("training", context.loaders.training, f" in epoch {epoch}")
         elif (skipped := self._turns_skipped() - self._skipped_before) and (
             context.global_step == self._steps_before

@@ -616,19 +616,65 @@ def test_a_scheduler_that_is_advanced_by_hand_may_be_of_any_class(
         trainer(tmp_path).fit(Automatic(), loader(4))
 
 
-def test_an_epoch_of_manual_optimization_without_a_step_is_said_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+class Forgets(ByHand):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.loss(batch)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "batches"), [(2, 4), (60, 100)], ids=["in a short fit", "in 100 batches"]
+)
+def test_manual_optimization_without_a_step_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], epochs: int, batches: int
 ) -> None:
-    class Forgets(Small):
-        def __init__(self) -> None:
-            super().__init__()
-            self.automatic_optimization = False
-
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            return self.loss(batch)
-
-    trainer(tmp_path, max_epochs=2).fit(Forgets(), loader(4))
+    trainer(tmp_path, max_epochs=epochs).fit(Forgets(), loader(8))
 
     said = capsys.readouterr().err
-    assert said.count("no step of an optimizer was counted in epoch 0: ") == 1
-    assert "counted in epoch 1" not in said
+    assert said.count("no step of an optimizer was counted in ") == 1
+    assert f"counted in {batches} batches" in said
+
+
+class SkipsFirst(nb.Callback):
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> int | None:
+        return -1 if trainer.current_epoch == 0 else None
+
+
+class SkipsAll(nb.Callback):
+    def on_train_batch_start(self, *_: Any) -> int:
+        return -1
+
+
+class Stops(nb.Callback):
+    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+        trainer.should_stop = True
+
+
+@pytest.mark.parametrize("callback", [SkipsFirst, SkipsAll, Stops])
+def test_an_epoch_without_a_training_step_does_not_blame_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], callback: type[nb.Callback]
+) -> None:
+    trainer(tmp_path, max_epochs=2, callbacks=[callback()]).fit(ByHand(), loader(8))
+
+    said = capsys.readouterr().err
+    assert "no step of an optimizer" not in said
+    assert "had no batches" not in said
+
+
+def test_gradients_may_be_accumulated_over_epochs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Accumulates(ByHand):
+        done = 0
+
+        def training_step(self, batch: Any, batch_idx: int) -> None:
+            self.manual_backward(self.loss(batch) / 4)
+            self.done += 1
+            if self.done % 4 == 0:
+                self.optimizers().step()
+                self.optimizers().zero_grad()
+
+    run = trainer(tmp_path, max_epochs=4)
+    run.fit(Accumulates(), loader(8))
+
+    assert run.global_step == 2
+    assert "no step of an optimizer" not in capsys.readouterr().err
