@@ -11,6 +11,7 @@ from ..bus.events import Event, Media, Plain, Put, RunEnded, RunStarted
 from ..bus.runs.cursor import BEGINNING, PlainState, Position
 from ..bus.system.forks import leave_when_forked
 from ..bus.system.paths import as_path
+from ..bus.system.plain_file import open_plain
 from .growing_file import lost, refuse_all_but_files, refuse_lost
 from .sink import Sink
 
@@ -256,9 +257,13 @@ def _refuse_journal_of_several(database: Path) -> None:
         SinkError: it is such a journal.
     """
     journal = database.with_name(f"{database.name}-journal")
-    if not (journal.is_file() and not journal.is_symlink()):
-        return  # SQLite follows no links here
-    if journal.read_bytes().endswith(SUPER_JOURNAL):
+    try:
+        with open(open_plain(journal, SinkError), "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - len(SUPER_JOURNAL)))
+            end = file.read()
+    except FileNotFoundError:
+        return
+    if end == SUPER_JOURNAL:
         raise SinkError(
             f"{journal} was not written by SQLite(): it names another file, which opening "
             f"{database.name} would remove; remove both, or choose another name or folder"

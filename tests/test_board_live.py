@@ -98,23 +98,26 @@ async def test_a_page_that_opens_gets_the_table_as_it_is_known_which_is_read_aga
     recorded(tmp_path, 0.1, 1.0)
     board = BoardApp(Shelf(tmp_path), PAGE)
 
-    async def rows() -> int:
+    async def rows(query: bytes = b"listens=1") -> int:
         answer: list[bytes] = []
 
         async def send(message: Any) -> None:
             answer.append(message.get("body", b""))
 
-        scope = {"type": "http", "method": "GET", "path": "/api/table", "query_string": b""}
+        scope = {"type": "http", "method": "GET", "path": "/api/table", "query_string": query}
         await board.starlette(scope | {"headers": []}, trio.sleep_forever, send)
         return len(json.loads(b"".join(answer))["rows"])
 
     assert await rows() == 1
     recorded(tmp_path, 0.2, 2.0)
     assert await rows() == 1
+    assert await rows(b"") == 2  # for a program, which is told nothing
+    recorded(tmp_path, 0.3, 2.0)
+    assert await rows() == 2
     async with trio.open_nursery() as nursery:
         nursery.start_soon(board.live.watch)
         with trio.fail_after(60):
-            while await rows() == 1:
+            while await rows() == 2:
                 await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
 

@@ -10,6 +10,8 @@ import pytest
 from board_asked import Asked, begun, put, recorded
 
 import nightbus as nb
+from nightbus.__main__ import main
+from nightbus.bus.runs.marks import Marks, write_marks
 from nightbus.sinks.board import columns, exact_parts, series_cache, sparklines
 from nightbus.sinks.board.bands import band
 from nightbus.sinks.board.series_cache import RunSeries, SeriesCache
@@ -349,3 +351,25 @@ def test_a_curve_has_marks_where_an_attempt_went_on_and_where_exceptions_were(
     curve = Asked(tmp_path).curves("loss", run.path.name)[0]
 
     assert curve["marks"] == [["attempt", 0.0], ["fault", 0.0]]
+
+
+def test_the_table_says_how_a_command_chooses_the_same_runs(tmp_path: Path) -> None:
+    for lr, group in ((0.1, "public"), (0.2, "public"), (0.3, "secret"), (10.0, "public")):
+        folder = nb.RunFolder.open(recorded(tmp_path, lr, 1.0).path)
+        write_marks(folder, Marks(tags=("x", "y z"), group=group))
+    everything = {"since_s": 36500 * 86400.0, "tags": ["x", "y z"], "group": "public"}
+    shelf = Shelf(tmp_path, True, "lr > 0.15", **everything)  # type: ignore[arg-type]
+
+    choice = shelf.choice("lr < 0.05 or lr < 9")
+    assert main(["board", *choice, "--export", str(tmp_path / "out")]) == 0
+
+    assert choice[0] == str(tmp_path)
+    assert len(list((tmp_path / "out" / "runs").glob("*.js"))) == 1
+
+
+def test_a_board_says_what_it_was_asked_for_besides_what_it_chose(tmp_path: Path) -> None:
+    recorded(tmp_path, 0.1, 1.0)
+
+    choice = Asked(tmp_path).said("/api/table", where="lr < 1")["choice"]
+
+    assert choice == [str(tmp_path), "--where", "lr < 1"]

@@ -136,7 +136,7 @@ class BoardApp:
         asked = request.query_params
         first = whole_of(request, "offset", 0, 10_000_000)
         number = whole_of(request, "limit", 100, MAX_ROWS)
-        table = self._known_table()
+        table = self._known_table() if asked.get("listens") == "1" else self._shelf.table()
 
         def rows() -> bytes:
             answer = table_answer(
@@ -148,12 +148,14 @@ class BoardApp:
                 range(first, first + number),
                 asked.get("group", ""),
             )
-            return msgspec.json.encode({"root": plain(str(self._shelf.root)), **answer})
+            choice = self._shelf.choice(asked.get("where", ""))
+            shown = {"root": plain(str(self._shelf.root)), "choice": plain(choice)}
+            return msgspec.json.encode(shown | answer)
 
         return self._kept.answer(table, f"table?{asked}", rows)
 
     def _known_table(self) -> Table:
-        """Return the runs as they were read last; what has changed since is told to pages."""
+        """Return the runs as they were read last, for a page that is told what has changed."""
         if self.live.is_gone or self._shelf.known.number == 0:
             return self._shelf.table()
         trio.from_thread.run_sync(self.live.look)

@@ -11,7 +11,7 @@ MAX_BYTES = 8 * 2**20
 class KeptAnswers:
     """What has been answered about a table: pages ask the same of it each time they are opened.
 
-    Any thread may ask. Two that ask the same at once both find the answer.
+    Any thread may ask. Of two that ask the same at once, both make the answer.
     """
 
     def __init__(self) -> None:
@@ -33,9 +33,10 @@ class KeptAnswers:
                 return self._answers[question]
         answer = make()
         with self._lock:
-            if self._number != table.number or self._bytes + len(answer) > MAX_BYTES:
+            size = len(question) + len(answer)
+            if self._number != table.number or self._bytes + size > MAX_BYTES:
                 self._number, self._answers, self._bytes = table.number, {}, 0
-            if question not in self._answers and len(answer) <= MAX_BYTES:
+            if question not in self._answers and size <= MAX_BYTES:
                 self._answers[question] = answer
-                self._bytes += len(answer)
+                self._bytes += size
         return answer

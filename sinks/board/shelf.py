@@ -1,6 +1,7 @@
 """The runs of a folder as the board has them: under keys, and as a table that is kept a moment."""
 
 import hashlib
+import math
 import os
 import threading
 import time
@@ -73,6 +74,26 @@ class Shelf:
         self._lock = threading.Lock()
         self._table = Table(0, Runs([]), {})
         self._read_again_s = -1.0
+
+    def choice(self, where: str = "") -> list[str]:
+        """Return the arguments with which the verbs of the command line choose these runs.
+
+        Args:
+            where: a condition besides, for a part of them.
+        """
+        conditions = [condition for condition in (self._where, where) if condition]
+        said = [str(self.root.absolute())]
+        for name, value in (
+            ("since", "" if self._since_s is None else f"{math.ceil(self._since_s / 60)}min"),
+            *(("tag", tag) for tag in self._tags),
+            ("group", self._group),
+            (
+                "where",
+                " and ".join(conditions if len(conditions) < 2 else map("({})".format, conditions)),
+            ),
+        ):
+            said += [f"--{name}", value] if value else []
+        return [*said, *(["--archived"] if self._archived else [])]
 
     @property
     def known(self) -> Table:

@@ -231,6 +231,6 @@ def test_that_not_all_metrics_of_a_run_are_there_is_said(
     with served(tmp_path) as address:
         page = open_page(address)
 
-        page.get_by_text("the first 2000 metrics are here").wait_for()
+        page.get_by_text("at most 2000 metrics are here").wait_for()
         page.get_by_label("find metrics").fill("norm/1999")
         expect(chart(page, "norm/1999").locator("canvas")).to_be_visible()

@@ -39,7 +39,7 @@ def test_a_table_that_has_changed_is_answered_anew() -> None:
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_answers, "MAX_BYTES", 10)
+    monkeypatch.setattr(kept_answers, "MAX_BYTES", 11)
     kept, make = KeptAnswers(), Maker(size=4)
     for question in ("a", "b", "c"):  # the third goes in place of the first two
         kept.answer(table(1), question, make)
@@ -51,8 +51,8 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_answer_that_is_too_long_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_answers, "MAX_BYTES", 10)
-    kept, make = KeptAnswers(), Maker(size=11)
+    monkeypatch.setattr(kept_answers, "MAX_BYTES", 11)
+    kept, make = KeptAnswers(), Maker(size=12)
 
-    assert [len(kept.answer(table(1), "a", make)) for _ in range(2)] == [11, 11]
+    assert [len(kept.answer(table(1), "a", make)) for _ in range(2)] == [12, 12]
     assert make.made == 2

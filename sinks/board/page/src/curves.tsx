@@ -104,7 +104,7 @@ export function Curves({ source, state, change, keys, names, painting, versions,
           <p class="empty">No metric has “{state.find}” in its name.</p>
         ) : null}
       {metrics && metrics.length >= MOST_OF_A_RUN && (
-        <p class="quiet">Of a run, the first {MOST_OF_A_RUN} metrics are here; nightbus plot draws others.</p>
+        <p class="quiet">Of each run, at most {MOST_OF_A_RUN} metrics are here, the first; nightbus plot draws others.</p>
       )}
       {sections.map(([section, its]) => (
         <Section key={section} name={section} metrics={its} draw={(metric) => (

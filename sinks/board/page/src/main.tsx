@@ -34,6 +34,7 @@ function Board({ source }: { source: Source }) {
   const [newest, setNewest] = useState<string[]>([]);
   const [names, setNames] = useState<Record<string, string>>({});
   const [root, setRoot] = useState("");
+  const [choice, setChoice] = useState<string[]>([]);
   const [problem, setProblem] = useState<Problem | null>(null);
   const [, setDark] = useState(isDark.matches);
   const changes = useChanges(told && `${returns} ${told.table}`);
@@ -94,6 +95,7 @@ function Board({ source }: { source: Source }) {
     setHasRows(true);
     setTold((before) => before ?? { table: table.number, runs: {}, latest: {}, going_on: 0, missing: [] });
     setRoot(table.root);
+    setChoice(table.choice ?? []);
     called(table.rows.map((row) => row.key), table.rows.map((row) => row.id));
     const isNewestFirst = !state.where && !state.sort && !state.isReversed && !state.group;
     if (table.first === 0) {
@@ -118,7 +120,7 @@ function Board({ source }: { source: Source }) {
             <button key={view} class={`to-${view}`} aria-pressed={!state.open && state.view === view} onClick={() => show(view)}>{view}</button>
           ))}
         </nav>
-        {source.isLive && root && <Share root={root} where={state.where} />}
+        {choice.length > 0 && <Share choice={choice} />}
         <span class={isLost ? "status lost" : "status"} role="status">
           {!source.isLive ? (source.note ? <Popover name="not all that was recorded"><p>{source.note}</p></Popover> : "recorded") : isLost ? "connection lost: is the board still running? This page comes back when it is."
             : told?.going_on ? `live: ${told.going_on} ${told.going_on === 1 ? "run goes" : "runs go"} on` : "live"}

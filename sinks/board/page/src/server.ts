@@ -132,6 +132,7 @@ export class Server implements Source {
       ["offset", question.first],
       ["limit", question.number],
       ["group", question.group],
+      ["listens", 1], // what has changed since the table was read is told: it need not be read again first
     ];
     for (const name of question.columns) asked.push(["column", name]);
     return (await this.ask("table", asked)).json() as Promise<Table>;

@@ -3,15 +3,15 @@
 import { useState } from "preact/hooks";
 import { Popover } from "./popover";
 
-export function Share({ root, where }: { root: string; where: string }) {
+export function Share({ choice }: { choice: string[] }) {
   const [said, setSaid] = useState("");
-  const command = ["nightbus board", quoted(root), ...(where ? ["--where", quoted(where)] : []), "--export board.html"].join(" ");
+  const command = ["nightbus board", ...choice.map(quoted), "--export board.html"].join(" ");
   const copy = (): void => {
     navigator.clipboard.writeText(command).then(() => setSaid("copied"), () => setSaid("select and copy it by hand"));
   };
   return (
     <Popover name="share" opened={() => setSaid("")}>
-      <p>This makes a file of the runs in this folder{where && " for which the condition holds"}, which shows them without a board:</p>
+      <p>This makes a file of the runs that are in the table, ticked or not, which shows them without a board:</p>
       <pre class="shell" tabIndex={0}>{command}</pre>
       <p>
         {isSecureContext && <button onClick={copy}>copy</button>} <span role="status">{said}</span>

@@ -17,6 +17,8 @@ export interface Row {
 
 export interface Table {
   root: string;
+  /** The arguments with which nightbus board has these runs; of a server only. */
+  choice?: string[];
   number: number;
   all: number;
   found: number;
