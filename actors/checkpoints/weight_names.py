@@ -8,11 +8,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ...bus.system.logging_setup import get_logger
 
 _log = get_logger("nightbus.checkpoint")
+_COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 _WRAPPER = re.compile(r"(?:(?<=\.)|^)_orig_mod(?:\.|$)")
 
 
@@ -56,6 +58,7 @@ def load_weights(module: nn.Module, state: Mapping[str, Any], strict: bool = Tru
             "the checkpoint contains no parameters: the module keeps those that it was made with",
             module=type(module).__name__,
         )
+    _make_room_for_sparse(module, weights)
     if not strict or not places:
         module.load_state_dict(weights, strict=strict)
         return
@@ -64,6 +67,24 @@ def load_weights(module: nn.Module, state: Mapping[str, Any], strict: bool = Tru
     missing = [name for name in found.missing_keys if name not in left_out]
     if missing or found.unexpected_keys:
         raise RuntimeError(f"missing: {missing}; unexpected: {found.unexpected_keys}")
+
+
+def _make_room_for_sparse(module: nn.Module, weights: Mapping[str, Any]) -> None:
+    """Give buffers as many entries as their values have, where torch copies only into as many.
+
+    The number of entries of a graph, say, depends on the data. Only those of compressed layouts
+    (CSR and its likes) need this, and only buffers get it: optimizers know parameters by identity.
+    """
+    made: dict[int, Tensor] = {}  # of a buffer under several names there remains one
+    for name, buffer in list(module.named_buffers(remove_duplicate=False)):
+        value = weights.get(name)
+        if buffer.layout not in _COMPRESSED or not isinstance(value, Tensor):
+            continue
+        fits = (value.layout, value.shape) == (buffer.layout, buffer.shape)
+        if fits and value._nnz() != buffer._nnz():
+            owner, _, own = name.rpartition(".")
+            found = made.setdefault(id(buffer), value.to(buffer.device, buffer.dtype))
+            module.get_submodule(owner)._buffers[own] = found
 
 
 def wrapped_by(value: Any) -> Any:
