@@ -10,12 +10,14 @@ from typing import Any, TypeGuard
 import torch
 
 from ..actors.checkpoints.format import (
+    check_carried,
     is_checkpoint,
     load_checkpoint,
     remove_checkpoint,
     write_checkpoint,
 )
-from ..actors.checkpoints.lightning_format import OURS_ALONE, from_lightning
+from ..actors.checkpoints.lightning_format import OURS_ALONE, Converted, from_lightning
+from ..bus.errors import CheckpointError
 from ..bus.system.logging_setup import get_logger
 from ..bus.system.paths import as_path
 
@@ -28,6 +30,10 @@ _OF_LIGHTNING = frozenset(
         "hparams_name", "datamodule_hparams_name",
     }
 )  # fmt: skip
+_NOT_COPIED = ("callbacks.ModelCheckpoint{", "loops: ")
+"""What a copy of a checkpoint is without: other checkpoints' paths, and the place in the data."""
+_OF_ANOTHER_FORM = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""Errors of converting a dict that is not quite of Lightning's form."""
 _log = get_logger("nightbus.compat")
 
 
@@ -89,9 +95,7 @@ def _changing_checkpoints(save: Any) -> Any:
         elif _is_checkpoint(f):
             path = as_path(f).resolve()  # ``last`` is a link
             write_checkpoint(path, changed(load_checkpoint(path), obj), replaces=True)
-        elif _VERSION in obj:
-            _write_anew(as_path(f), obj)
-        else:
+        elif _VERSION not in obj or not _write_anew(as_path(f), obj):
             save(obj, f, *args, **kwargs)
 
     return save_or_change
@@ -101,20 +105,52 @@ def _holds_weights(value: object) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(value, Mapping) and isinstance(value.get("state_dict"), Mapping)
 
 
-def _write_anew(path: Path, content: Mapping[str, Any]) -> None:
+def _write_anew(path: Path, content: Mapping[str, Any]) -> bool:
     """Write what ``torch.load`` returned of one checkpoint, perhaps changed, as another one.
 
     Args:
-        path: where nothing is, or a file.
+        path: where nothing is, or a file, which is replaced once the checkpoint is complete.
         content: in the form of Lightning.
+
+    Returns:
+        Whether it was written; not if a checkpoint cannot hold all of it.
+
+    Raises:
+        CheckpointError: the disk failed.
     """
-    given = {name: content[name] for name in content if name not in OURS_ALONE - _OF_LIGHTNING}
-    converted = from_lightning(given)
-    if path.is_file():
-        path.unlink()
-    write_checkpoint(path, converted.content)
+    path = path.resolve()  # a link leads to what is replaced
+    if path.exists() and not path.is_file():
+        return False
+    converted, lost = _converted(content)
+    if lost:
+        _log.warning(
+            f"{path} was saved as a file of torch, because a checkpoint would not hold all of it: "
+            f"{'; '.join(lost)}; to resume from the file, convert it: nightbus import-ckpt"
+        )
+        return False
+    write_checkpoint(path, converted.content, replaces=True)
     if converted.left_out:
         _log.warning(f"the checkpoint {path} was saved without: {'; '.join(converted.left_out)}")
+    return True
+
+
+def _converted(content: Mapping[str, Any]) -> tuple[Converted, list[str]]:
+    """Return the content of a checkpoint, and what of the user's would not be in it."""
+    ours = OURS_ALONE - _OF_LIGHTNING
+    given = {name: value for name, value in content.items() if name not in ours}
+    try:
+        converted = from_lightning(given)
+        check_carried(converted.content)
+    except (CheckpointError, *_OF_ANOTHER_FORM) as error:
+        return Converted({}, []), [str(error)]
+    imported = content.get("imported")
+    if isinstance(imported, Mapping) and content.get("epoch") == content.get("saved_in_epoch"):
+        # A copy has no counters of loops, which would say how many epochs are complete.
+        converted.content["epoch"] = epochs = int(imported.get("epochs", 0))
+        if "imported" in converted.content:
+            converted.content["imported"]["epochs"] = epochs
+    known = _NOT_COPIED if ours & content.keys() else ()
+    return converted, [line for line in converted.left_out if not line.startswith(known)]
 
 
 def changed(state: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:

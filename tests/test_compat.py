@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -274,7 +275,7 @@ def test_torch_save_of_a_checkpoint_to_another_path_makes_another_one(
     assert again.current_epoch == 3
 
 
-def test_torch_save_says_what_a_checkpoint_cannot_hold(
+def test_torch_save_writes_a_file_of_what_a_checkpoint_cannot_hold(
     checkpoint_taken_for_a_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = torch.load(checkpoint_taken_for_a_file, weights_only=False)
@@ -282,8 +283,84 @@ def test_torch_save_says_what_a_checkpoint_cannot_hold(
 
     torch.save(content, tmp_path / "other.ckpt")
 
-    assert "other.ckpt was saved without: mine: " in capsys.readouterr().err
-    assert "mine" not in nb.load_checkpoint(tmp_path / "other.ckpt")
+    said = capsys.readouterr().err
+    assert "other.ckpt was saved as a file of torch" in said
+    assert "mine: " in said
+    assert torch.load(tmp_path / "other.ckpt", weights_only=False)["mine"] is torch.nn.ReLU
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state_dict": {"w": torch.ones(2), "o": torch.nn.ReLU}},
+        {"state_dict": {"w": torch.ones(2)}, "optimizer_states": 3},
+        {"epoch": "three"},
+        {"callbacks": {"ModelCheckpoint{'monitor': None}": {"best_model_path": "a"}}},
+    ],
+    ids=["an object", "another form", "no number", "paths of files"],
+)
+def test_torch_save_replaces_a_file_by_all_of_what_it_was_given(
+    checkpoint_taken_for_a_file: str, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    assert os.path.isfile(checkpoint_taken_for_a_file)
+    content = {"state_dict": {}, "optimizer_states": [{}], "pytorch-lightning_version": "2.1"}
+    (tmp_path / "other.ckpt").write_bytes(b"former")
+
+    torch.save(content | change, tmp_path / "other.ckpt")
+
+    assert (tmp_path / "other.ckpt").is_file()
+    loaded = torch.load(tmp_path / "other.ckpt", weights_only=False)
+    assert {name: loaded[name] for name in change}.keys() == change.keys()
+    assert loaded.keys() == content.keys() | change.keys()
+
+
+def test_a_file_stays_if_the_checkpoint_that_is_to_replace_it_cannot_be_written(
+    checkpoint_taken_for_a_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = torch.load(checkpoint_taken_for_a_file, weights_only=False)
+    (tmp_path / "other.ckpt").write_bytes(b"former")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("no space")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("safetensors.torch.save_file", fail)
+        with pytest.raises(nb.CheckpointError, match="no space"):
+            torch.save(content, tmp_path / "other.ckpt")
+
+    assert (tmp_path / "other.ckpt").read_bytes() == b"former"
+    torch.save(content, tmp_path / "other.ckpt")
+    assert nb.load_checkpoint(tmp_path / "other.ckpt")["global_step"] == 1
+    assert not list(tmp_path.glob(".other*"))  # nothing is left of the file
+
+
+@pytest.mark.parametrize("max_steps", [1, 2], ids=["amid an epoch", "after an epoch"])
+def test_a_copy_of_a_copy_of_a_checkpoint_is_at_the_same_epoch(
+    checkpoint_taken_for_a_file: str, tmp_path: Path, max_steps: int
+) -> None:
+    assert os.path.isfile(checkpoint_taken_for_a_file)
+    saving = nb.ModelCheckpoint(tmp_path / "kept", "{step}", every_n_train_steps=1, save_top_k=-1)
+    trainer(tmp_path, max_steps=max_steps, callbacks=[saving]).fit(Small(), loader(8))
+    paths = [saving.best_model_path]
+    for name in ("copy.ckpt", "copy of a copy.ckpt"):
+        torch.save(torch.load(paths[-1], weights_only=False), tmp_path / name)
+        paths.append(str(tmp_path / name))
+
+    assert [torch.load(path, weights_only=False)["epoch"] for path in paths] == [0, 0, 0]
+    began = []
+    for path in paths:
+        began.append(Began())
+        trainer(tmp_path, max_epochs=3, callbacks=[began[-1]]).fit(
+            Small(), loader(8), ckpt_path=path
+        )
+    assert [each.at for each in began] == [(max_steps - 1, max_steps)] * 3
+
+
+class Began(nb.Callback):
+    """Notes the epoch and the step at which training began."""
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.at = (trainer.current_epoch, trainer.global_step)
 
 
 @pytest.mark.usefixtures("checkpoints_that_look_like_files")

@@ -259,11 +259,14 @@ def _made_at(folder: Path, replaces: bool) -> Any:
 
 
 def _remove_files(folder: Path) -> None:
-    """Remove a checkpoint's files and their folder, if they exist.
+    """Remove a checkpoint's files and their folder, or a file that it has replaced, if they exist.
 
     It does not open the folder, which is impossible without a file descriptor.
     """
     with contextlib.suppress(OSError):
+        if is_regular(folder):
+            folder.unlink()
+            return
         for name in (TENSORS, STATE, DIGEST, NOTE):
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()

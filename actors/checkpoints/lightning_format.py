@@ -294,6 +294,8 @@ def from_lightning(content: Mapping[str, Any]) -> Converted:
         "global_step": int(content.get("global_step", 0)),
         "epoch": _epochs(content),
     }
+    if "epoch" in content:
+        state["saved_in_epoch"] = int(content["epoch"])
     for prefix in ("", "datamodule_"):
         if f"{prefix}hyper_parameters" in content:
             _take_hyperparameters(content, prefix, state, left_out)
