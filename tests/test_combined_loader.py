@@ -1,6 +1,7 @@
 """CombinedLoader: several dataloaders read together, in each mode."""
 
-from collections.abc import Iterator
+from collections import UserList, deque
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -140,6 +141,56 @@ def test_a_list_of_numbers_is_a_loader() -> None:
     combined = nb.CombinedLoader({"a": [0, 1, 2], "b": (3, 4), "c": [[5], [6, 7]]}, "min_size")
 
     assert read(combined) == [{"a": 0, "b": 3, "c": [5, 6]}]
+
+
+class Loaders(Sequence[Any]):
+    """A sequence of a class of the user's."""
+
+    def __init__(self, entries: list[Any]) -> None:
+        self.entries = entries
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.entries[index]
+
+
+@pytest.mark.parametrize("kind", [list, tuple, deque, UserList, Loaders])
+def test_any_sequence_of_loaders_is_several(tmp_path: Path, kind: Any) -> None:
+    seen: list[tuple[str, Any]] = []
+
+    class Reads(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            seen.append(("train", len(batch)))
+            return super().training_step(batch[0], batch_idx)
+
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+            seen.append(("val", dataloader_idx))
+
+    run = trainer(tmp_path, max_steps=1, num_sanity_val_steps=0)
+    run.fit(Reads(), kind([loader(4), loader(4)]), kind([loader(4), loader(4)]))
+
+    assert seen == [("train", 2), ("val", 0), ("val", 1)]
+    assert run.val_dataloaders is not None
+    assert len(run.val_dataloaders) == 2
+
+
+def test_a_sequence_of_batches_is_a_loader(tmp_path: Path) -> None:
+    run = trainer(tmp_path, max_epochs=1)
+    batches = Loaders(list(loader(8)))
+
+    run.fit(Small(), batches, batches)
+
+    assert run.global_step == 2
+    assert run.num_val_batches == [2]
+
+
+@pytest.mark.parametrize("kind", [deque, UserList])
+def test_batches_have_the_kind_of_the_sequence(kind: Any) -> None:
+    combined = nb.CombinedLoader(kind([[1, 2], [3, 4]]))
+
+    assert read(combined) == [kind([1, 3]), kind([2, 4])]
 
 
 def test_a_list_of_numbers_is_a_loader_for_training_and_evaluation_too(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """CombinedLoader: reads several dataloaders together."""
 
 import os
+from collections import UserList, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
@@ -20,7 +21,8 @@ class CombinedLoader:
     """Reads several dataloaders together: each batch has the collection's structure.
 
     Args:
-        loaders: a list, tuple or dict of loaders, in any nesting. A list of numbers is a loader.
+        loaders: a list, tuple, deque or dict of loaders, in any nesting. A list of
+            numbers is a loader.
         mode: ``min_size`` ends with the shortest loader; ``max_size_cycle`` repeats shorter ones
             until the longest ends; ``max_size`` ends with the longest, with None where a loader has
             ended; ``sequential`` reads one loader after the other.
@@ -305,12 +307,12 @@ def _leaves(loaders: Any) -> Iterator[Any]:
 
 
 def is_collection(entry: Any) -> bool:
-    """Return whether this is a list or tuple of loaders, not one of batches that are numbers.
+    """Return whether this is a list or the like of loaders, not one of batches that are numbers.
 
     Args:
         entry: anything.
     """
-    return isinstance(entry, list | tuple) and not (
+    return isinstance(entry, list | tuple | deque | UserList) and not (
         entry and all(isinstance(part, int | float) for part in entry)
     )
 

@@ -27,9 +27,10 @@ def training_loader(loaders: Any, mode: CombineMode) -> Any:
     """Return one loader for training, combined from a collection if needed.
 
     Args:
-        loaders: a loader, or a list, tuple or dict of them.
+        loaders: a loader, or a sequence or dict of them.
         mode: how several are combined.
     """
+    loaders = _listed(loaders)
     if is_collection(loaders) or isinstance(loaders, Mapping):
         if is_collection(loaders) and len(loaders) == 1:
             return training_loader(loaders[0], mode)
@@ -45,14 +46,15 @@ def evaluation_loaders(loaders: Any) -> list[Any]:
         return loaders.flat
     if isinstance(loaders, Mapping):
         return list(loaders.values())
-    return list(loaders) if is_collection(loaders) else [loaders]
+    listed = _listed(loaders)
+    return list(listed) if is_collection(listed) else [loaders]
 
 
 def as_given(given: Any, loaders: Sequence[Any]) -> Any:
     """Return the loaders of an evaluation in the collection in which they were given.
 
     Args:
-        given: a loader, or a list, tuple or dict of them.
+        given: a loader, or a sequence or dict of them.
         loaders: those that are read, one after the other.
     """
     if not loaders:
@@ -62,7 +64,24 @@ def as_given(given: Any, loaders: Sequence[Any]) -> Any:
         return like(given.loaders, iter(loaders)) if is_flat else loaders[0].loaders
     if isinstance(given, Mapping):
         return dict(zip(given, loaders, strict=True))
-    return list(loaders) if is_collection(given) else loaders[0]
+    return list(loaders) if is_collection(_listed(given)) else loaders[0]
+
+
+def _listed(loaders: Any) -> Any:
+    """Return a sequence of loaders, of whatever class, as a list; anything else as it is.
+
+    A sequence of batches of the user's own class is a loader.
+    """
+    if isinstance(loaders, Sequence) and not is_collection(loaders) and loaders:
+        return list(loaders) if all(map(_may_be_loader, loaders)) else loaders
+    return loaders
+
+
+def _may_be_loader(entry: Any) -> bool:
+    """Return whether an entry of a sequence of the user's is a loader, not a batch."""
+    return hasattr(entry, "__iter__") and not (
+        isinstance(entry, Sequence | Mapping) or hasattr(entry, "__array__")
+    )
 
 
 def limited(total: int | None, limit: float, name: str) -> int | None:
