@@ -743,6 +743,23 @@ def test_an_override_may_save_in_a_form_of_its_own(tmp_path: Path) -> None:
     assert "net.0.weight" in torch.load(callback.best_model_path)
 
 
+def test_what_an_override_did_not_save_is_not_one_of_the_best(tmp_path: Path) -> None:
+    class Fails(ModelCheckpoint):
+        def _save_checkpoint(self, trainer: Any, filepath: str) -> None:
+            if trainer.current_epoch == 1:
+                raise OSError("no space")
+            super()._save_checkpoint(trainer, filepath)
+
+    callback = Fails(tmp_path / "kept", "{epoch}", save_last=True)
+    run = trainer(tmp_path, max_epochs=3, callbacks=[callback])
+    with pytest.raises(OSError, match="no space"):
+        run.fit(Small(), loader(8))
+
+    assert Path(callback.best_model_path).name == "epoch=0"
+    assert Path(callback.best_model_path).exists()
+    assert Path(callback.last_model_path).exists()
+
+
 def test_the_method_that_saves_may_be_called_by_users(tmp_path: Path) -> None:
     class Saves(nb.Callback):
         def on_train_end(self, trainer: Any, module: Any) -> None:

@@ -475,6 +475,9 @@ class ModelCheckpoint(Checkpoint):
         try:
             with trainer.showing_epoch(epoch):  # the one that ran, as in Lightning
                 self._save_checkpoint(trainer, path)
+        except BaseException:
+            take_back()
+            raise
         finally:
             self._writes = None
         for each in failures or [tidy_up] * trainer.is_global_zero:
