@@ -132,6 +132,49 @@ def test_epochs_without_validation_are_no_checks(tmp_path: Path) -> None:
     assert epochs_run(tmp_path, [3.0] * 12, callback, check_val_every_n_epoch=3) == 9
 
 
+class Asked(EarlyStopping):
+    """Notes what it says of where it checks, before and in training."""
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        self.said = [self._check_on_train_epoch_end]
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        if trainer.is_last_batch:
+            self.said.append(self._check_on_train_epoch_end)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "where", "said"),
+    [
+        ("train", None, [None, None, True]),
+        ("val", None, [None, None, False]),
+        ("train", True, [True, True, True]),
+        ("val", False, [False, False, False]),
+    ],
+)
+def test_where_it_checks_is_what_was_given_until_it_is_decided(
+    tmp_path: Path, monitor: str, where: bool | None, said: list[bool | None]
+) -> None:
+    callback = Asked(monitor, check_on_train_epoch_end=where)
+
+    assert callback._check_on_train_epoch_end is where
+    epochs_run(tmp_path, [2, 1], callback)
+    assert callback.said == said
+
+
+def test_a_subclass_may_set_where_it_checks(tmp_path: Path) -> None:
+    class Late(EarlyStopping):
+        def __init__(self) -> None:
+            super().__init__("train", patience=1)
+            self._check_on_train_epoch_end = False
+
+    with pytest.raises(nb.UsageError, match="no such metric"):
+        epochs_run(tmp_path, [1, 1], Late())  # at validation, where it is not logged yet
+    callback = Late()
+    callback._check_on_train_epoch_end = True
+    assert epochs_run(tmp_path, [1, 1, 1], callback) == 2
+
+
 def test_check_on_train_epoch_end_checks_once_an_epoch(tmp_path: Path) -> None:
     callback = EarlyStopping("val", patience=3, check_on_train_epoch_end=True)
 

@@ -199,8 +199,14 @@ class EarlyStopping(Callback):
         return trainer.sanity_checking or not self._is_fitting
 
     @property
-    def _check_on_train_epoch_end(self) -> bool:
-        return self._checks_at == "epoch"
+    def _check_on_train_epoch_end(self) -> bool | None:
+        return self._checks_at == "epoch" if self._checks_at else self._where_given
+
+    @_check_on_train_epoch_end.setter
+    def _check_on_train_epoch_end(self, where: bool | None) -> None:
+        check_choice("check_on_train_epoch_end", where, (None, True, False))
+        self._where_given = where
+        self._checks_at = "" if where is None else "epoch" if where else "validation"
 
     def _run_early_stopping_check(self, trainer: "Trainer", *_: Any) -> None:
         value = self._value(trainer)
