@@ -1,7 +1,9 @@
 """Callbacks that set the progress bar and the summary with Lightning's arguments."""
 
+import copy
 import io
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -315,3 +317,33 @@ def test_styles_reach_the_parts_of_a_drawn_bar() -> None:
     bar = nb.ProgressBar(Console(file=io.StringIO()), styles={"progress_bar": "blue"})
 
     assert bar.render(80).plain.endswith("is starting")
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda bar: pickle.loads(pickle.dumps(bar))]
+)
+def test_the_bar_of_a_loop_can_be_copied_and_pickled(
+    copied: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bar = nb.TQDMProgressBar()
+    bar.disable()
+
+    found = copied(bar.val_progress_bar)
+
+    assert found.disable
+    with pytest.raises(AttributeError, match=r"val_progress_bar\.format_dict is not there"):
+        _ = found.format_dict
+    assert "has no effect" not in capsys.readouterr().err
+
+
+def test_a_property_in_place_of_what_makes_a_bar_is_said_not_to_be_called(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Own(nb.TQDMProgressBar):
+        @property
+        def init_train_tqdm(self) -> Any:
+            return None
+
+    Own()
+
+    assert "Own.init_train_tqdm is not called: " in capsys.readouterr().err

@@ -149,7 +149,7 @@ class _OfTrainer(ProgressBarBase):
         kind = type(self)
         for name in self._method_names:
             method = getattr(kind, name, None)
-            if method is not None and method.__module__ != __name__:
+            if method is not None and getattr(method, "__module__", "") != __name__:
                 _log.warning(f"{kind.__name__}.{name} is not called: {INSTEAD}")
         self.refresh_rate = refresh_rate
         self.leave = leave

@@ -107,9 +107,14 @@ class ShownLoop:
         print(text, file=file, end=end)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # also those of a copy that is being made
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         if name not in _DRAWING:
             raise AttributeError(f"{self._kind}_progress_bar.{name} is not there: {INSTEAD}")
         return _without_effect(self._kind, name)
+
+    def __reduce__(self) -> tuple[type, tuple[Any, Kind]]:
+        return type(self), (self._bar, self._kind)
 
     def __setattr__(self, name: str, value: Any) -> None:
         _say_without_effect(f"{self._kind}_progress_bar.{name} = ...")
