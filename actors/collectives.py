@@ -23,19 +23,17 @@ _REDUCTIONS = ("mean", "avg", "sum", "max")
 
 
 class TrainedParts(Protocol):
-    """What a trainer trains."""
+    """What a trainer trains.
 
-    @property
-    def lightning_module(self) -> Any:
-        """The module."""
+    Attributes:
+        model: the module; None before the first run.
+        optimizers: the optimizers.
+        lr_scheduler_configs: the learning-rate schedulers.
+    """
 
-    @property
-    def optimizers(self) -> Any:
-        """The optimizers."""
-
-    @property
-    def lr_scheduler_configs(self) -> Any:
-        """The learning-rate schedulers."""
+    model: Any
+    optimizers: Any
+    lr_scheduler_configs: Any
 
     @abstractmethod
     def setup_optimizers(self) -> None:
@@ -83,20 +81,44 @@ class Collectives(StaysInRun):
 
     @property
     def lightning_module(self) -> Any:
-        """The module of the run; also ``model``, which several ranks do not wrap."""
-        return self._run.lightning_module
+        """The module of the run; also ``model``, which several ranks do not wrap.
 
-    model = _lightning_module = lightning_module
+        None before the first run.
+        """
+        return self._run.model
+
+    @lightning_module.setter
+    def lightning_module(self, module: Any) -> None:
+        self._run.model = module
+
+    @property
+    def model(self) -> Any:
+        """The same as ``lightning_module``."""
+        return self._run.model
+
+    @model.setter
+    def model(self, module: Any) -> None:
+        self._run.model = module
+
+    _lightning_module = model
 
     @property
     def optimizers(self) -> Any:
         """The optimizers of the run."""
         return self._run.optimizers
 
+    @optimizers.setter
+    def optimizers(self, optimizers: Any) -> None:
+        self._run.optimizers = optimizers
+
     @property
     def lr_scheduler_configs(self) -> Any:
         """The learning-rate schedulers of the run, and their options."""
         return self._run.lr_scheduler_configs
+
+    @lr_scheduler_configs.setter
+    def lr_scheduler_configs(self, schedulers: Any) -> None:
+        self._run.lr_scheduler_configs = schedulers
 
     @property
     def precision_plugin(self) -> Device:
@@ -108,7 +130,15 @@ class Collectives(StaysInRun):
 
         Args:
             trainer: not needed; the one of the run.
+
+        Raises:
+            UsageError: there was no run yet.
         """
+        if self._run.model is None:
+            raise UsageError(
+                "strategy.setup_optimizers() was called before the first run; call it within fit, "
+                "which has the module whose configure_optimizers it calls"
+            )
         self._run.setup_optimizers()
 
     def batch_to_device(

@@ -15,6 +15,7 @@ from ..bus.system.streams import notify_once
 from .checkpoints.weight_names import load_weights
 from .checkpoints.weights_only import check_weights_only
 from .class_methods import makes_new
+from .clipping_arguments import may_lack_idx
 from .export import ExportMixin
 from .former_module import FormerModule
 from .hyperparameter_file import device_of_map, with_hyperparameters_of
@@ -298,12 +299,13 @@ class LightningModule(
         """Clear the gradients of an optimizer's parameters."""
         optimizer.zero_grad()
 
+    @may_lack_idx
     def configure_gradient_clipping(
         self,
         optimizer: Optimizer,
-        optimizer_idx: Any = _NOT_GIVEN,
-        gradient_clip_val: Any = _NOT_GIVEN,
-        gradient_clip_algorithm: Any = _NOT_GIVEN,
+        optimizer_idx: Any = 0,
+        gradient_clip_val: Any = None,
+        gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip gradients after backward; by default as the Trainer's arguments say.
 
@@ -313,13 +315,7 @@ class LightningModule(
             gradient_clip_val: maximum norm, or maximum absolute value.
             gradient_clip_algorithm: ``norm`` or ``value``; None is the Trainer's.
         """
-        has_no_idx = optimizer_idx is not _NOT_GIVEN and gradient_clip_algorithm is _NOT_GIVEN
-        is_algorithm = gradient_clip_val is None or isinstance(gradient_clip_val, str)
-        if isinstance(optimizer_idx, float) or (has_no_idx and is_algorithm):
-            # configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
-            gradient_clip_val, gradient_clip_algorithm = optimizer_idx, gradient_clip_val
-        given = (gradient_clip_val, gradient_clip_algorithm)
-        self.clip_gradients(optimizer, *(None if each is _NOT_GIVEN else each for each in given))
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def clip_gradients(
         self,

@@ -8,6 +8,7 @@ from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
 from ..bus.errors import UsageError
 from ..bus.system.logging_setup import get_logger
+from ..bus.system.streams import notify_user
 from .arguments import check_at_least
 from .module import LightningModule
 from .optimization.lightning_optimizer import LightningOptimizer, OptimizerToggle
@@ -130,13 +131,7 @@ class RunOptimization:
         Raises:
             UsageError: they are no optimizers of torch, or their number is another one.
         """
-        given = [getattr(each, "optimizer", each) for each in optimizers]
-        for each in given:
-            if not isinstance(each, torch.optim.Optimizer):
-                raise UsageError(
-                    f"trainer.optimizers was set to a list with a {type(each).__name__}; expected "
-                    "optimizers of torch"
-                )
+        given = _checked(optimizers)
         if len(given) != len(self.optimizers):
             raise UsageError(
                 f"trainer.optimizers was set to {len(given)} optimizers, where there are "
@@ -145,6 +140,28 @@ class RunOptimization:
         self.optimizers[:] = given  # the list that copies of the module and toggling have, too
         self.toggle.forget_parameters()
         self._wrap_optimizers()
+
+    def hold_optimizers(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Have other optimizers outside of ``fit``, which gets its own when it begins.
+
+        Args:
+            optimizers: any number of them.
+
+        Raises:
+            UsageError: they are no optimizers of torch.
+        """
+        self.optimizers = _checked(optimizers)
+        self.toggle, self.stepping_optimizers = OptimizerToggle(self.optimizers), []
+        self.lightning_optimizers = [
+            LightningOptimizer(optimizer, idx, self._step_by_hand, self.toggle)
+            for idx, optimizer in enumerate(self.optimizers)
+        ]
+        if self.optimizers:
+            notify_user(
+                "nightbus: trainer.optimizers was set outside of fit, which will train with those "
+                "of configure_optimizers; to train with others, set them within fit, for example "
+                "in on_train_start"
+            )
 
     def _report_what_has_no_effect(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Warn of a run without optimizers, and of cycles of steps that would last epochs."""
@@ -388,3 +405,15 @@ class RunOptimization:
         """
         advanced = self._lr_schedulers.after_epoch(epochs, is_whole)
         self._progress.scheduler_step.total.completed += advanced
+
+
+def _checked(optimizers: Sequence[torch.optim.Optimizer]) -> list[torch.optim.Optimizer]:
+    """Return torch's optimizers of those that were assigned."""
+    given = [getattr(each, "optimizer", each) for each in optimizers]
+    for each in given:
+        if not isinstance(each, torch.optim.Optimizer):
+            raise UsageError(
+                f"trainer.optimizers was set to a list with a {type(each).__name__}; expected "
+                "optimizers of torch"
+            )
+    return given

@@ -289,3 +289,33 @@ def test_gradients_are_clipped_by_hand_as_the_trainer_says(tmp_path: Path) -> No
     trainer(tmp_path, **options).fit(module, loader(4))
 
     assert module.largest == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize(
+    ("args", "named", "expected"),
+    [
+        ((), {}, (None, None)),
+        ((0, 0.5, "norm"), {}, (0.5, "norm")),
+        ((1, "norm"), {}, (1, "norm")),
+        ((0.5,), {}, (0.5, None)),
+        ((1, None), {}, (1, None)),
+        ((1,), {"gradient_clip_algorithm": "norm"}, (1, "norm")),
+        ((0, 1), {"gradient_clip_algorithm": "norm"}, (1, "norm")),
+        ((0,), {"gradient_clip_val": 0.5}, (0.5, None)),
+        ((), {"optimizer_idx": 0, "gradient_clip_val": None}, (None, None)),
+        ((), {"optimizer_idx": 1, "gradient_clip_val": None}, (None, None)),
+    ],
+)
+def test_an_index_of_the_optimizer_is_never_taken_for_what_to_clip_at(
+    args: tuple[Any, ...], named: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
+    clipped: list[tuple[Any, ...]] = []
+
+    class Clips(Small):
+        def clip_gradients(self, optimizer: Any, *given: Any) -> None:
+            clipped.append(given)
+
+    module = Clips()
+    module.configure_gradient_clipping(module.configure_optimizers(), *args, **named)
+
+    assert clipped == [expected]

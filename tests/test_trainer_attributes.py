@@ -354,3 +354,84 @@ def test_the_number_of_steps_to_come_is_known_without_a_number_of_epochs(
     trainer(tmp_path, **{"max_epochs": None, **limits}).fit(Asks(), loader())  # 6 batches
 
     assert seen == [expected]
+
+
+def test_properties_that_fail_because_of_another_do_not_run_again() -> None:
+    ran: list[str] = []
+
+    class Own(nb.Trainer):
+        @property
+        def outer(self) -> Any:
+            ran.append("outer")
+            return self.middle
+
+        @property
+        def middle(self) -> Any:
+            ran.append("middle")
+            return self.inner
+
+        @property
+        def inner(self) -> Any:
+            ran.append("inner")
+            return "text".nothing  # type: ignore[attr-defined]
+
+    own = Own(**QUIET)
+    for _ in range(2):
+        ran.clear()
+        with pytest.raises(AttributeError, match="'str' object has no attribute 'nothing'"):
+            _ = own.outer
+        assert ran == ["outer", "middle", "inner", "inner"]
+
+
+def test_a_property_that_catches_the_error_of_another_fails_with_its_own() -> None:
+    class Own(nb.Trainer):
+        @property
+        def outer(self) -> Any:
+            try:
+                return self.inner
+            except AttributeError:
+                return (3).other  # type: ignore[attr-defined]
+
+        @property
+        def inner(self) -> Any:
+            return "text".nothing  # type: ignore[attr-defined]
+
+    with pytest.raises(AttributeError, match="'int' object has no attribute 'other'"):
+        _ = Own(**QUIET).outer
+
+
+@pytest.mark.parametrize("has_run", [False, True])
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_optimizers_may_be_assigned_outside_of_fit_to_trainer_and_strategy(
+    tmp_path: Path, has_run: bool, is_empty: bool
+) -> None:
+    run, module = trainer(tmp_path, max_steps=1), Small()
+    if has_run:
+        run.fit(module, loader(4))
+    given = [] if is_empty else [module.configure_optimizers()]
+    for owner in (run, run.strategy):
+        owner.optimizers = given
+        assert run.optimizers == given == run.strategy.optimizers
+
+
+def test_who_assigns_optimizers_before_fit_is_told_that_it_gets_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, module = trainer(tmp_path, max_steps=1), Small()
+    given = module.configure_optimizers()
+    run.optimizers = [given]
+    run.fit(module, loader(4))
+
+    assert run.optimizers[0] is not given
+    assert "to train with others, set them within fit" in capsys.readouterr().err
+
+
+def test_a_strategy_has_no_module_before_the_first_run(tmp_path: Path) -> None:
+    strategy, module = trainer(tmp_path).strategy, Small()
+
+    assert strategy.model is None
+    assert strategy.lightning_module is None
+    with pytest.raises(nb.UsageError, match="call it within fit"):
+        strategy.setup_optimizers()
+    strategy.model = module
+    assert strategy.lightning_module is module

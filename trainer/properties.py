@@ -1,11 +1,13 @@
 """Properties of a Trainer: its progress, its participants and its metrics."""
 
 import html
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 
@@ -93,11 +95,26 @@ class TrainerProperties(DataProperties):
             if name in FORMER_NAMES and arguments:
                 return self._given_formerly.get(name, default_of_former(name))
             if isinstance(own := getattr(type(self), name, None), property):
-                return own.fget(self)  # again, for the error in it, which Python has dropped
+                return self._error_again(own, sys._getframe(1))
             known = {*arguments, *dir(self)}
             near = [] if name.startswith("_") else get_close_matches(name, sorted(known))
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise AttributeError(f"Trainer has no attribute {name!r}{hint}")
+
+        def _error_again(self, own: property, reader: FrameType) -> Any:
+            """Raise the error in a property, which Python has dropped: it runs once more for it.
+
+            Properties that failed because they read this one raise the same, and run no more.
+            """
+            failed = self.__dict__.pop("_failed", None)
+            if failed is not None and failed.made_fail(own):
+                self.__dict__["_failed"] = _Failed(failed.error, reader, reader.f_lineno)
+                raise failed.error
+            try:
+                return own.fget(self)
+            except AttributeError as error:
+                self.__dict__["_failed"] = _Failed(error, reader, reader.f_lineno)
+                raise
 
     # -- where it is -------------------------------------------------------------------------
 
@@ -423,6 +440,9 @@ class TrainerProperties(DataProperties):
 
     @optimizers.setter
     def optimizers(self, optimizers: list[torch.optim.Optimizer]) -> None:
+        if self.function != "fit":
+            self.optimization.hold_optimizers(optimizers)
+            return
         self.optimization.replace_optimizers(optimizers)
         self.wiring.connect()  # how a step is made depends on them
 
@@ -571,3 +591,16 @@ class TrainerProperties(DataProperties):
             isinstance(callback, BasePredictionWriter) and callback.interval.on_epoch
             for callback in self.callbacks_in_order
         )
+
+
+class _Failed(NamedTuple):
+    """A property that failed, and where it was read."""
+
+    error: AttributeError
+    reader: FrameType
+    line: int
+
+    def made_fail(self, other: property) -> bool:
+        """Return whether another property read this one, and went no further."""
+        code = getattr(other.fget, "__code__", None)
+        return self.reader.f_code is code and self.reader.f_lineno == self.line

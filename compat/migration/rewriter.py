@@ -26,6 +26,7 @@ AS_GIVEN = (
     "loaders; in 1.x they were a list, and those of training in train_dataloader.loaders"
 )
 ENDING = ".ckpt"
+_JOINING = {"join", "joinpath", "Path", "str", "fspath"}  # whose last argument ends the path
 NO_ENDING = (
     "names of checkpoints have no ending, and they are folders: set "
     "nightbus.ModelCheckpoint.FILE_EXTENSION = '.ckpt', or look for folders"
@@ -83,6 +84,7 @@ class _Rewriter(cst.CSTTransformer):
         self._source = source
         self._imports: dict[str, str] = {}  # name -> the module that it is to be imported from
         self._has_import = False  # at the top of the module
+        self._docstring: cst.SimpleString | None = None  # the last one
         self.notes: list[Note] = []
 
     # Imports.
@@ -236,7 +238,7 @@ class _Rewriter(cst.CSTTransformer):
         )
         if method == "endswith" and any(_ends(arg.value) for arg in original_node.args):
             self._note(original_node, NO_ENDING)
-        if imported == "torch.save" and any(_ends(arg.value) for arg in original_node.args):
+        if imported == "torch.save" and any(_ends(arg.value) for arg in original_node.args[1:]):
             self._note(original_node, SAVED_FILE)
         if name is None or name.rest or not name.is_here:
             return updated_node
@@ -260,9 +262,13 @@ class _Rewriter(cst.CSTTransformer):
 
     # Paths in texts.
 
+    def visit_Expr(self, node: cst.Expr) -> None:
+        if isinstance(node.value, cst.SimpleString):
+            self._docstring = node.value
+
     def visit_SimpleString(self, node: cst.SimpleString) -> None:
         value = node.evaluated_value
-        if isinstance(value, str):
+        if isinstance(value, str) and node is not self._docstring:
             self._note_pattern(node, value)
 
     def visit_FormattedStringText(self, node: cst.FormattedStringText) -> None:
@@ -274,8 +280,11 @@ class _Rewriter(cst.CSTTransformer):
             self._note(node, NO_ENDING)
 
     def visit_ComparisonTarget(self, node: cst.ComparisonTarget) -> None:
-        if _literal(node.comparator) == (ENDING,):
-            self._note(node, NO_ENDING)
+        for compared in _literal(node.comparator):
+            if compared == ENDING or (
+                isinstance(compared, tuple | list | set) and ENDING in compared
+            ):
+                self._note(node, NO_ENDING)
 
     def leave_SimpleString(
         self, original_node: cst.SimpleString, updated_node: cst.SimpleString
@@ -302,6 +311,13 @@ class _Rewriter(cst.CSTTransformer):
 
 def _ends(path: cst.BaseExpression) -> bool:
     """Return whether a path that is written out is that of a checkpoint of Lightning."""
+    if isinstance(path, cst.BinaryOperation):  # folder + "/last.ckpt", folder / "last.ckpt"
+        return _ends(path.right)
+    if isinstance(path, cst.Tuple):  # of endings
+        return any(_ends(each.value) for each in path.elements)
+    if isinstance(path, cst.Call) and path.args:
+        name = (get_full_name_for_node(path.func) or "").rpartition(".")[2]
+        return name in _JOINING and _ends(path.args[-1].value)
     if isinstance(path, cst.FormattedString) and path.parts:
         last = path.parts[-1]
         return isinstance(last, cst.FormattedStringText) and last.value.endswith(ENDING)
