@@ -211,7 +211,10 @@ def test_a_run_that_is_put_away_leaves_the_table_and_comes_back(
 def test_the_keyboard_alone_filters_ticks_sorts_and_opens(page: Any, runs: Runs) -> None:
     name = runs["Adam", 0.001].path.name
     page.keyboard.press("/")
+    condition = page.get_by_label("condition")
+    expect(condition).to_be_focused()
     page.keyboard.type("lr == 0.001")
+    expect(condition).to_have_value("lr == 0.001")
     shows(page, names(runs, ("Adam", 0.001), ("SGD", 0.001)))
 
     def tab_to(locator: Any) -> None:
