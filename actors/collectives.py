@@ -91,16 +91,7 @@ class Collectives(StaysInRun):
     def lightning_module(self, module: Any) -> None:
         self._run.model = module
 
-    @property
-    def model(self) -> Any:
-        """The same as ``lightning_module``."""
-        return self._run.model
-
-    @model.setter
-    def model(self, module: Any) -> None:
-        self._run.model = module
-
-    _lightning_module = model
+    model = _lightning_module = lightning_module
 
     @property
     def optimizers(self) -> Any:

@@ -83,6 +83,21 @@ def get_init_arguments_and_types(cls: Any) -> list[tuple[str, tuple[Any, ...], A
     return [(p.name, (p.annotation,), p.default) for p in _parameters(cls)]
 
 
+def check_parser(parser: object) -> None:
+    """Refuse what is not a parser.
+
+    Args:
+        parser: what ``add_argparse_args`` was given.
+
+    Raises:
+        UsageError: it is not one of argparse.
+    """
+    if not isinstance(parser, ArgumentParser):
+        raise UsageError(
+            f"add_argparse_args() expects an argparse.ArgumentParser, not {type(parser).__name__}"
+        )
+
+
 def add_argparse_args(
     cls: Any, parent_parser: ArgumentParser, use_argument_group: bool = True
 ) -> ArgumentParser:
@@ -99,11 +114,7 @@ def add_argparse_args(
     Raises:
         UsageError: it is not a parser.
     """
-    if not isinstance(parent_parser, ArgumentParser):
-        raise UsageError(
-            f"add_argparse_args() expects an argparse.ArgumentParser, not "
-            f"{type(parent_parser).__name__}"
-        )
+    check_parser(parent_parser)
     parameters = _parameters(cls)
     defaults = {p.name: None if p.default is Parameter.empty else p.default for p in parameters}
     texts = [p.name for p in parameters if p.annotation in (str, "str")]

@@ -5,8 +5,7 @@ from inspect import Parameter, signature
 from typing import Any, Self
 
 from ..actors.former_arguments import FORMER_NAMES
-from ..actors.parsed_arguments import add_options
-from ..bus.errors import UsageError
+from ..actors.parsed_arguments import add_options, check_parser
 
 _OBJECTS = ("callbacks", "actors", "sinks")  # which no text describes
 _TEXTS = ("run_name", "notes", "group", "default_root_dir")
@@ -73,11 +72,7 @@ class CommandLine:
         Raises:
             UsageError: it is not a parser.
         """
-        if not isinstance(parent_parser, ArgumentParser):
-            raise UsageError(
-                f"add_argparse_args() expects an argparse.ArgumentParser, not "
-                f"{type(parent_parser).__name__}"
-            )
+        check_parser(parent_parser)
         group = parent_parser.add_argument_group("Trainer") if use_argument_group else parent_parser
         defaults = {**dict.fromkeys(FORMER_NAMES), **cls.default_attributes()}
         left_out = {*_OBJECTS, *_OF_0_X}
