@@ -28,6 +28,7 @@ class LightningDataModule(FormerDataModule, HyperparametersMixin, LoggingMixin, 
     """
 
     _has_hooks: ClassVar = True
+    _has_trainer_always: ClassVar = False  # as in Lightning: code asks whether there is one
     CHECKPOINT_HYPER_PARAMS_KEY: ClassVar = "datamodule_hyper_parameters"
     CHECKPOINT_HYPER_PARAMS_NAME: ClassVar = "datamodule_hparams_name"
     CHECKPOINT_HYPER_PARAMS_TYPE: ClassVar = "datamodule_hparams_type"

@@ -22,18 +22,19 @@ class LoggingMixin:
     """Records metrics as in Lightning; built on ``put``."""
 
     _of_run: ClassVar[tuple[str, ...]] = ("_trainer",)
+    _has_trainer_always: ClassVar[bool] = True  # so that reading it without one is an error
     _trainer: "Trainer | None" = None
     _is_exported: bool = False  # TorchScript reads every attribute, whether it is used or not
     _nightbus_address: str
 
     @property
     def trainer(self) -> "Trainer":
-        """The trainer to which the object is attached.
+        """The trainer to which the object is attached; of a datamodule without one, None.
 
         Raises:
-            NotAttachedError: it is attached to none.
+            NotAttachedError: a module or a callback is attached to none.
         """
-        if self._trainer is None and not self._is_exported:
+        if self._trainer is None and self._has_trainer_always and not self._is_exported:
             raise NotAttachedError(
                 f"{type(self).__name__} is not attached to a `Trainer`; trainer.fit(), validate(), "
                 "test() and predict() attach it"

@@ -324,7 +324,7 @@ def test_a_limit_that_a_hook_assigns_holds_from_the_next_epoch_on(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("limit_val_batches", -1), ("log_every_n_steps", 0), ("precision", 16)]
+    ("name", "value"), [("limit_val_batches", -1), ("log_every_n_steps", -1), ("precision", 16)]
 )
 def test_what_is_assigned_and_makes_no_sense_or_comes_too_late_is_refused(
     tmp_path: Path, name: str, value: Any

@@ -92,6 +92,60 @@ def test_logged_metrics_have_the_last_step_whatever_sinks_get(tmp_path: Path) ->
     assert run.logged_metrics["x"] == 3.0
 
 
+@pytest.mark.parametrize("assigned", [False, True])
+def test_loggers_get_no_values_of_steps_with_0_between_them(
+    tmp_path: Path, assigned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class LogsBoth(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("step", 1.0)
+            self.log("both", 1.0, on_step=True, on_epoch=True)
+            return super().training_step(batch, batch_idx)
+
+    class Notes:
+        def __init__(self) -> None:
+            self.names: set[str] = set()
+
+        def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+            self.names |= metrics.keys()
+
+    notes = Notes()
+    run = trainer(tmp_path, logger=notes, max_epochs=2, log_every_n_steps=1 if assigned else 0)
+    if assigned:
+        run.log_every_n_steps = 0
+    run.fit(LogsBoth(), loader(12))
+
+    assert run.log_every_n_steps == 0
+    assert notes.names & {"step", "both_step", "both_epoch"} == {"both_epoch"}
+    assert {"step", "both_step"} <= run.callback_metrics.keys()
+    assert "sinks got no value" not in capsys.readouterr().err
+
+
+def test_a_datamodule_without_trainer_has_none(tmp_path: Path) -> None:
+    class Data(nb.LightningDataModule):
+        def train_dataloader(self) -> Any:
+            return loader(4)
+
+    data = Data()
+    assert data.trainer is None
+    run = trainer(tmp_path, max_steps=1)
+    run.fit(Small(), data)
+    assert data.trainer is run
+
+
+def test_packages_read_the_devices_off_a_private_name_of_lightnings(tmp_path: Path) -> None:
+    run: Any = trainer(tmp_path)
+
+    connector = run._accelerator_connector
+
+    assert connector._parallel_devices == [torch.device("cpu")]
+    assert connector.parallel_devices == [torch.device("cpu")]
+    assert not connector.is_distributed
+    assert connector.strategy is run.strategy
+    assert connector.accelerator == run.accelerator
+    assert connector.use_distributed_sampler
+
+
 def test_a_name_like_that_of_one_of_several_dataloaders_is_refused(tmp_path: Path) -> None:
     class Misnames(Small):
         def training_step(self, batch: Any, batch_idx: int) -> Any:

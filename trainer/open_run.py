@@ -286,7 +286,7 @@ class OpenRun(StaysInRun):
         if self.function != "fit" or self._fork is not None or not trainer.is_global_zero:
             return
         everyone = [trainer.lightning_module, *trainer.participants.beside_module]
-        every = trainer.metrics.log_every_n_steps
+        every = trainer.log_every_n_steps  # 0 means that no value of a step is wanted
         thinned = sorted(set(trainer.metrics.thinned))
         has_sinks = any(sink.destination == "loggers" for sink in trainer.sinks)
         if thinned and has_sinks and trainer.global_step < every:

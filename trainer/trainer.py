@@ -114,7 +114,8 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
             number of batches adds a GradientAccumulationScheduler.
         gradient_clip_val: maximum gradient norm or value; None does not clip.
         gradient_clip_algorithm: ``norm`` or ``value``; None for ``norm``.
-        log_every_n_steps: interval in steps at which step values from ``log`` go to sinks.
+        log_every_n_steps: interval in steps at which step values from ``log`` go to sinks; 0 for
+            no step values, so that they get those of epochs only.
         precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``; ``64-true``, ``bf16-true`` and
             ``16-true`` convert the weights and batches themselves.
         accelerator: ``auto``, ``cpu``, ``gpu`` or ``mps``.

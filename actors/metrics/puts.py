@@ -1,5 +1,6 @@
 """Puts: records what is put, and knows the latest value of each metric."""
 
+import sys
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from .pending_scalar import PendingScalar
 from .values import MAX_NAME_CHARS, Value, as_tensors, is_name, resolved, to_scalar
 
 NO_STEP = -1
+NEVER = sys.maxsize  # an interval between steps that no run comes to the end of
 _log = get_logger("nightbus.metrics")
 
 DEFAULT_DESTINATIONS = ("progress_bar", "callbacks", "loggers")
@@ -30,15 +32,14 @@ class Puts:
 
     Args:
         bus: the bus of the run.
-        log_every_n_steps: steps between two step values for sinks.
+        log_every_n_steps: steps between two step values for sinks; 0 for none.
         max_media_bytes: maximum size of an encoded image, text or the like.
     """
 
     def __init__(self, bus: Bus, log_every_n_steps: int, max_media_bytes: int) -> None:
         self.bus = bus
         self.max_media_bytes = max_media_bytes
-        check_at_least("log_every_n_steps", log_every_n_steps, 1)
-        self.log_every_n_steps = log_every_n_steps
+        self.log_every_n_steps = _interval(log_every_n_steps)
         self.muted = False  # nothing is recorded, for example during the sanity check
         # Values from before the sanity check, which has its own meanwhile.
         self._set_aside: list[dict[str, Value]] | None = None
@@ -107,9 +108,8 @@ class Puts:
         self._is_due = (self._stepped + 1) % self.log_every_n_steps == 0
 
     def set_log_every_n_steps(self, steps: int) -> None:
-        """Set the number of steps between two step values for sinks."""
-        check_at_least("log_every_n_steps", steps, 1)
-        self.log_every_n_steps = steps
+        """Set the number of steps between two step values for sinks; 0 for no step values."""
+        self.log_every_n_steps = _interval(steps)
         self._is_due = self.is_due
 
     def end_steps(self) -> None:
@@ -364,6 +364,12 @@ class Puts:
         """Restore what ``latest`` returned."""
         for mine, values in zip(self._latest, latest, strict=True):
             mine.update(values)
+
+
+def _interval(steps: int) -> int:
+    """Return ``log_every_n_steps`` as a number to divide by: that of 0 is never reached."""
+    check_at_least("log_every_n_steps", steps, 0)
+    return steps or NEVER
 
 
 def _in_words(value: Scalar) -> str:
