@@ -74,6 +74,16 @@ def is_here(name: str) -> bool:
     return name in import_module(_NIGHTBUS).__all__
 
 
+def is_refused_when_used(path: str, name: str) -> bool:
+    """Return whether a name of Lightning can be imported, though nightbus has nothing for it.
+
+    Args:
+        path: the module that has it in Lightning.
+        name: the name.
+    """
+    return name in NAMES_AT.get(path, ()) and not is_here(name)
+
+
 def _names_here(path: str) -> list[str]:
     return [name for name in NAMES_AT[path] if is_here(name)]
 
@@ -90,6 +100,10 @@ def _getattr_of(module: str, path: str) -> Callable[[str], Any]:
             own = name_within(path, name)
             home = import_module(HOME_OF.get(own, "."), _NIGHTBUS)
             return getattr(home, OTHER_NAME_OF.get(own, own))
+        if is_refused_when_used(path, name):
+            from .absent import stand_in  # which imports torch
+
+            return stand_in(name, advice_for(path, name))
         message = f"module {module!r} has no attribute {name!r}"
         if name.startswith("__"):  # asked for by Python and its tools
             raise AttributeError(message)

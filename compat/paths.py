@@ -8,12 +8,13 @@ and those of the modules directly below it.
 
 _PYTORCH = {
     "": "Callback LightningDataModule LightningModule Trainer seed_everything",
-    "accelerators": "",
+    "accelerators": "AcceleratorRegistry TPUAccelerator HPUAccelerator IPUAccelerator",
     "accelerators.accelerator": "Accelerator",
     "accelerators.cpu": "CPUAccelerator",
     "accelerators.cuda": "CUDAAccelerator find_usable_cuda_devices",
     "accelerators.gpu": "GPUAccelerator",
     "accelerators.mps": "MPSAccelerator",
+    "accelerators.tpu": "TPUAccelerator",
     "accelerators.xla": "XLAAccelerator",
     "callbacks": "",
     "callbacks.base": "Callback",
@@ -27,6 +28,7 @@ _PYTORCH = {
     "callbacks.gradient_accumulation_scheduler": "GradientAccumulationScheduler",
     "callbacks.lambda_function": "LambdaCallback",
     "callbacks.lr_finder": "LearningRateFinder",
+    "callbacks.lr_logger": "LearningRateLogger",
     "callbacks.lr_monitor": "LearningRateMonitor",
     "callbacks.model_checkpoint": "ModelCheckpoint",
     "callbacks.model_summary": "ModelSummary",
@@ -35,7 +37,10 @@ _PYTORCH = {
     "callbacks.progress": "ProgressBar ProgressBarBase RichProgressBar TQDMProgressBar",
     "callbacks.progress.base": "ProgressBarBase",
     "callbacks.progress.progress_bar": "ProgressBar get_standard_metrics",
-    "callbacks.progress.rich_progress": "RichProgressBar RichProgressBarTheme",
+    "callbacks.progress.rich_progress": (
+        "BatchesProcessedColumn CustomBarColumn CustomProgress CustomTimeColumn MetricsTextColumn "
+        "ProcessingSpeedColumn RichProgressBar RichProgressBarTheme"
+    ),
     "callbacks.progress.tqdm_progress": "TQDMProgressBar Tqdm convert_inf",
     "callbacks.pruning": "ModelPruning",
     "callbacks.quantization": "QuantizationAwareTraining",
@@ -83,6 +88,10 @@ _PYTORCH = {
     "loggers.tensorboard": "TensorBoardLogger",
     "loggers.test_tube": "TestTubeLogger",
     "loggers.wandb": "WandbLogger",
+    "logging": (
+        "CometLogger MLFlowLogger NeptuneLogger TensorBoardLogger TestTubeLogger WandbLogger"
+    ),
+    "logging.test_tube": "TestTubeLogger",
     "loops": "",
     "loops.base": "Loop",
     "loops.batch": "TrainingBatchLoop",
@@ -106,14 +115,24 @@ _PYTORCH = {
         "ClusterEnvironment KubeflowEnvironment LSFEnvironment LightningEnvironment "
         "SLURMEnvironment TorchElasticEnvironment"
     ),
+    "plugins.environments.slurm_environment": "SLURMEnvironment",
     "plugins.io": "AsyncCheckpointIO CheckpointIO TorchCheckpointIO XLACheckpointIO",
+    "plugins.io.checkpoint_io": "CheckpointIO",
+    "plugins.io.checkpoint_plugin": "CheckpointIO",
+    "plugins.io.torch_io": "TorchCheckpointIO",
+    "plugins.io.torch_plugin": "TorchCheckpointIO",
     "plugins.layer_sync": "LayerSync TorchSyncBatchNorm",
     "plugins.precision": (
         "BitsandbytesPrecision DeepSpeedPrecision DoublePrecision FSDPPrecision HalfPrecision "
         "MixedPrecision NativeMixedPrecisionPlugin Precision PrecisionPlugin "
         "TransformerEnginePrecision XLAPrecision"
     ),
+    "plugins.precision.amp": "MixedPrecision",
+    "plugins.precision.native_amp": "NativeMixedPrecisionPlugin",
+    "plugins.precision.precision": "Precision",
+    "plugins.precision.precision_plugin": "PrecisionPlugin",
     "plugins.training_type": "DDPPlugin DDPSpawnPlugin",
+    "plugins.training_type.ddp": "DDPPlugin",
     "profiler": (
         "AbstractProfiler AdvancedProfiler BaseProfiler PassThroughProfiler Profiler "
         "PyTorchProfiler SimpleProfiler XLAProfiler"
@@ -126,7 +145,7 @@ _PYTORCH = {
     "profilers.simple": "SimpleProfiler",
     "profilers.xla": "XLAProfiler",
     "serve": "ServableModule ServableModuleValidator",
-    "strategies": "",
+    "strategies": "StrategyRegistry",
     "strategies.ddp": "DDPStrategy",
     "strategies.ddp_spawn": "DDPSpawnStrategy",
     "strategies.deepspeed": "DeepSpeedStrategy",
@@ -138,13 +157,17 @@ _PYTORCH = {
     "strategies.sharded": "DDPShardedStrategy",
     "strategies.single_device": "SingleDeviceStrategy",
     "strategies.strategy": "Strategy",
+    "strategies.single_xla": "SingleDeviceXLAStrategy",
     "strategies.xla": "XLAStrategy",
     "trainer": "",
+    "trainer.connectors": "",
+    "trainer.connectors.logger_connector": "",
+    "trainer.connectors.logger_connector.result": "_OUT_DICT",
     "trainer.states": "RunningStage TrainerFn TrainerState TrainerStatus",
     "trainer.supporters": "CombinedLoader CycleIterator",
     "trainer.trainer": "Trainer",
     "tuner": "",
-    "tuner.lr_finder": "lr_find",
+    "tuner.lr_finder": "_LRFinder lr_find",
     "tuner.tuning": "Tuner",
     "utilities": "FLOAT16_EPSILON FLOAT32_EPSILON FLOAT64_EPSILON apply_to_collection",
     "utilities.apply_func": "apply_to_collection apply_to_collections move_data_to_device",
@@ -194,8 +217,8 @@ _PYTORCH = {
         "save_hyperparameters str_to_bool str_to_bool_or_int str_to_bool_or_str"
     ),
     "utilities.rank_zero": (
-        "LightningDeprecationWarning WarningCache rank_zero_debug rank_zero_deprecation "
-        "rank_zero_info rank_zero_only rank_zero_warn"
+        "LightningDeprecationWarning WarningCache rank_prefixed_message rank_zero_debug "
+        "rank_zero_deprecation rank_zero_info rank_zero_only rank_zero_warn"
     ),
     "utilities.seed": "isolate_rng pl_worker_init_function reset_seed seed_everything",
     "utilities.signature_utils": "is_param_in_hook_signature",
@@ -203,7 +226,7 @@ _PYTORCH = {
     "utilities.types": (
         "EPOCH_OUTPUT EVAL_DATALOADERS LRSchedulerConfig LRSchedulerPLType LRSchedulerType "
         "LRSchedulerTypeUnion OptimizerConfig OptimizerLRScheduler OptimizerLRSchedulerConfig "
-        "STEP_OUTPUT TRAIN_DATALOADERS"
+        "STEP_OUTPUT TRAIN_DATALOADERS _EVALUATE_OUTPUT _PREDICT_OUTPUT"
     ),
     "utilities.warnings": (
         "LightningDeprecationWarning PossibleUserWarning WarningCache "
@@ -221,13 +244,16 @@ _FABRIC = {
     "plugins": "",
     "plugins.environments": _PYTORCH["plugins.environments"],
     "plugins.io": _PYTORCH["plugins.io"],
+    "plugins.io.checkpoint_io": "CheckpointIO",
+    "plugins.io.torch_io": "TorchCheckpointIO",
     "plugins.precision": _PYTORCH["plugins.precision"],
+    "plugins.precision.precision": "Precision",
     "strategies": "DDPStrategy DeepSpeedStrategy FSDPStrategy ModelParallelStrategy Strategy",
     "utilities": "",
     "utilities.apply_func": (
         "apply_to_collection convert_tensors_to_scalars convert_to_tensors move_data_to_device"
     ),
-    "utilities.cloud_io": "get_filesystem",
+    "utilities.cloud_io": "_load get_filesystem",
     "utilities.data": "AttributeDict has_iterable_dataset has_len suggested_max_num_workers",
     "utilities.distributed": "DistributedSamplerWrapper is_shared_filesystem",
     "utilities.enums": "LightningEnum",
@@ -236,7 +262,7 @@ _FABRIC = {
     "utilities.seed": _PYTORCH["utilities.seed"],
     "utilities.spike": "TrainingSpikeException",
     "utilities.throughput": "Throughput get_available_flops measure_flops",
-    "utilities.types": "LRScheduler Optimizable Steppable _MAP_LOCATION_TYPE _PATH",
+    "utilities.types": "LRScheduler Optimizable Steppable _DEVICE _MAP_LOCATION_TYPE _PATH",
     "utilities.warnings": "PossibleUserWarning disable_possible_user_warnings",
     "wrappers": "is_wrapped",
 }

@@ -15,6 +15,7 @@ from lightning_utilities.core.apply_func import apply_to_collection as apply_to_
 from lightning_utilities.core.apply_func import apply_to_collections as apply_to_collections
 from lightning_utilities.core.enums import StrEnum as LightningEnum
 from lightning_utilities.core.rank_zero import WarningCache as WarningCache
+from lightning_utilities.core.rank_zero import rank_prefixed_message as rank_prefixed_message
 from lightning_utilities.core.rank_zero import rank_zero_debug as rank_zero_debug
 from lightning_utilities.core.rank_zero import rank_zero_deprecation as rank_zero_deprecation
 from lightning_utilities.core.rank_zero import rank_zero_info as rank_zero_info
@@ -40,6 +41,11 @@ STEP_OUTPUT: TypeAlias = Tensor | Mapping[str, Any] | None
 """What a step returns."""
 EPOCH_OUTPUT: TypeAlias = list[STEP_OUTPUT]
 """What ``training_epoch_end`` and the like are given."""
+_DEVICE: TypeAlias = torch.device | str | int
+_OUT_DICT: TypeAlias = dict[str, Tensor]
+_EVALUATE_OUTPUT: TypeAlias = list[Mapping[str, float]]
+"""What ``validate`` and ``test`` return."""
+_PREDICT_OUTPUT: TypeAlias = list[Any] | list[list[Any]]
 TRAIN_DATALOADERS: TypeAlias = Any
 """What ``train_dataloader`` returns: a loader, or several in lists, tuples and dicts."""
 EVAL_DATALOADERS: TypeAlias = Any

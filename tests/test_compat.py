@@ -118,16 +118,63 @@ def test_dir_has_what_is_here() -> None:
     assert "ModelCheckpoint" in dir(module_at("lightning.pytorch.callbacks"))
 
 
-def test_importing_a_name_that_is_not_here_says_what_to_do() -> None:
-    with pytest.raises(ImportError, match=r"has no attribute 'Fabric'; use Trainer with a loop"):
-        exec("from nightbus.compat.lightning import Fabric")
+def test_a_class_that_is_not_here_is_imported_and_says_what_to_do_when_it_is_made() -> None:
+    names: dict[str, Any] = {}
+    exec("from nightbus.compat.lightning import Fabric", names)
+
+    with pytest.raises(nb.UsageError, match=r"^Fabric\(\): .* use Trainer with a loop"):
+        names["Fabric"](accelerator="cpu")
+    with pytest.raises(AttributeError, match=r"^Fabric\.seed_everything: .* use Trainer with a"):
+        names["Fabric"].seed_everything(1)
 
 
-def test_so_does_reading_it_off_a_module() -> None:
+def test_so_does_one_derived_from_it() -> None:
+    plugins: Any = module_at("lightning.pytorch.plugins")
+
+    class Own(plugins.CheckpointIO):  # type: ignore[misc]
+        def save_checkpoint(self, checkpoint: Any, path: str, options: Any = None) -> None: ...
+
     with pytest.raises(
-        AttributeError, match=r"has no attribute 'FSDPPrecision'; use Trainer\(precision="
+        nb.UsageError, match=r"^Own\(\): derives from CheckpointIO, .*; leave it out"
     ):
-        _ = module_at("lightning.pytorch.plugins").FSDPPrecision  # type: ignore[attr-defined]
+        Own()
+
+
+def test_so_does_a_function_that_is_called() -> None:
+    with pytest.raises(nb.UsageError, match=r"^from_compiled\(\): .* names of weights are plain"):
+        module_at("lightning.pytorch.utilities.compile").from_compiled(None)  # type: ignore[attr-defined]
+
+
+def test_an_object_is_of_the_class_of_lightning_that_fits_it(tmp_path: Path) -> None:
+    strategies: Any = module_at("lightning.pytorch.strategies")
+    precision: Any = module_at("lightning.pytorch.plugins.precision")
+    alone = trainer(tmp_path, precision="bf16-mixed")
+
+    assert isinstance(alone.strategy, strategies.Strategy)
+    assert isinstance(alone.strategy, strategies.SingleDeviceStrategy)
+    assert isinstance(nb.DDPStrategy(), strategies.ParallelStrategy)
+    assert not isinstance(nb.DDPStrategy(), strategies.SingleDeviceStrategy)
+    assert not isinstance(alone.strategy, strategies.FSDPStrategy | strategies.DeepSpeedStrategy)
+    assert isinstance(alone.precision_plugin, precision.MixedPrecision)
+    assert not isinstance(alone.precision_plugin, precision.HalfPrecision)
+
+
+def test_a_strategy_and_an_accelerator_of_a_users_own_can_be_registered(tmp_path: Path) -> None:
+    strategies: Any = module_at("lightning.pytorch.strategies")
+    accelerators: Any = module_at("lightning.pytorch.accelerators")
+
+    class Own(strategies.SingleDeviceStrategy):  # type: ignore[misc]
+        strategy_name = "own"
+
+    strategies.StrategyRegistry.register(Own.strategy_name, Own, description="own", device=1)
+
+    assert strategies.StrategyRegistry["own"]["init_params"] == {"device": 1}
+    assert "own" in strategies.StrategyRegistry.available_strategies()
+    assert "cpu" in accelerators.AcceleratorRegistry.available_accelerators()
+    strategies.StrategyRegistry.remove("own")
+    assert "own" not in strategies.StrategyRegistry
+    with pytest.raises(nb.UsageError, match="strategy='own': expected"):
+        trainer(tmp_path, strategy="own")
 
 
 def test_importing_a_module_that_is_not_here_says_what_to_do() -> None:

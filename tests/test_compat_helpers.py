@@ -253,8 +253,9 @@ def test_a_checkpoint_that_is_opened_is_read_as_its_folder(tmp_path: Path) -> No
     ],
 )
 def test_what_is_not_there_says_what_fits_it(path: str, name: str, advice: str) -> None:
-    with pytest.raises(AttributeError, match=f"{name}.*{advice}"):
-        getattr(import_module(f"nightbus.compat.lightning.pytorch.{path}"), name)
+    absent = getattr(import_module(f"nightbus.compat.lightning.pytorch.{path}"), name)
+    with pytest.raises(nb.UsageError, match=f"{name}.*{advice}"):
+        absent()
 
 
 def test_the_bar_of_tqdm_is_that_of_its_package() -> None:

@@ -47,7 +47,7 @@ def test_an_import_becomes_one_of_nightbus(before: str, after: str) -> None:
     assert rewritten(before) == after
 
 
-def test_names_without_a_counterpart_stay_in_an_import_of_their_own() -> None:
+def test_names_without_a_counterpart_are_imported_from_what_refuses_their_use() -> None:
     before = """
         from pytorch_lightning.callbacks import (
             EarlyStopping,
@@ -60,7 +60,7 @@ def test_names_without_a_counterpart_stay_in_an_import_of_their_own() -> None:
             EarlyStopping,
             ModelCheckpoint,  # the best
         )
-        from pytorch_lightning.callbacks import (
+        from nightbus.compat.pytorch_lightning.callbacks import (
             GPUStatsMonitor,
         )
         """

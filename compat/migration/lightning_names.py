@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from ..counterparts import HOME_OF, OTHER_NAME_OF, advice_for, name_within
-from ..modules import is_here
+from ..modules import is_here, is_refused_when_used
 from ..paths import NAMES_AT, ROOTS
 
 COMPAT = "nightbus.compat"
@@ -31,6 +31,11 @@ class LightningName:
     def is_here(self) -> bool:
         """Whether nightbus has it."""
         return self.name in NAMES_AT.get(self.path, ()) and is_here(self.name)
+
+    @property
+    def can_be_imported(self) -> bool:
+        """Whether ``nightbus.compat`` has it, though it may be refused when it is used."""
+        return self.is_here or is_refused_when_used(self.path, self.name)
 
     @property
     def is_in_facade(self) -> bool:

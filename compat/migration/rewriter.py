@@ -158,8 +158,9 @@ class _Rewriter(cst.CSTTransformer):
             name = _imported(module, alias.evaluated_name)
             if name.is_in_facade:
                 facade.append(_called(alias, name))
-            elif name.is_here:
+            elif name.can_be_imported:
                 others.append(alias)
+                self._note(alias, name.advice)
             elif not name.name:
                 modules.append(_module_import(alias))
             else:
