@@ -1,6 +1,7 @@
 """The logger methods of Lightning that modules and scripts may call on a sink."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from ..bus.errors import OutsideRunError, UsageError
@@ -32,6 +33,13 @@ class ForLoggers(Protocol):
 
     def is_recording(self) -> bool:
         """Return whether a run is open and this is its training thread."""
+
+    def experiment_of(self, run: Path) -> Any:
+        """Return a SummaryWriter for a run's folder; None where there cannot be one.
+
+        Args:
+            run: the folder.
+        """
 
     def record_hyperparameters(self, sink: object, given: Mapping[str, Any]) -> None:
         """Record hyperparameters that the run's first event does not have.
@@ -102,6 +110,14 @@ class LoggerCalls:
         self.hyperparameters = {**self.hyperparameters, **given}
         if metrics:
             self.log_metrics(metrics)
+
+    def log_graph(self, model: Any, input_array: Any = None) -> None:
+        """Do nothing: a ``TensorBoardLogger(log_graph=True)`` writes the graph.
+
+        Args:
+            model: the module.
+            input_array: a batch with which it would be traced.
+        """
 
     def save(self) -> None:
         """Do nothing: sinks write by themselves."""

@@ -17,7 +17,7 @@ from ..bus.runs.cursor import PlainState, Position
 from ..bus.system.logging_setup import get_logger
 from .logger_calls import LoggerCalls
 
-OF_LOGGERS = ("experiment", "log_image", "log_text", "log_table", "log_graph", "watch")
+OF_LOGGERS = ("experiment", "log_image", "log_text", "log_table", "watch")
 """Attributes of Lightning loggers that sinks do not have."""
 
 # What loggers tell about where they write: None before the first run.
@@ -70,6 +70,8 @@ class Sink(LoggerCalls, Actor):
             if name in _PLACES:  # as attributes, so that a sink may have its own of this name
                 path = self._run_path_or_none()
                 return None if path is None else _PLACES[name](path)
+            if name == "experiment" and (writer := self._experiment()) is not None:
+                return writer
             kind = type(self).__name__
             message = f"{kind!r} object has no attribute {name!r}"
             if name in OF_LOGGERS:
@@ -79,6 +81,8 @@ class Sink(LoggerCalls, Actor):
                     "hyperparameters with self.save_hyperparameters, or give a logger: "
                     "Trainer(logger=nb.TensorBoardLogger('logs'))"
                 )
+            if name == "experiment":
+                message += ". In a run it is a SummaryWriter, if TensorBoard is installed"
             raise AttributeError(message)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -328,6 +332,11 @@ class Sink(LoggerCalls, Actor):
             "attempt": self.attempt,
         }
         self._nightbus_run_of_state = self._run_path_or_none()
+
+    def _experiment(self) -> Any:
+        """Return the SummaryWriter of the run's folder; None where there is none."""
+        run, trainer = self._run_path_or_none(), self._nightbus_for_loggers
+        return None if run is None or trainer is None else trainer.experiment_of(run)
 
     def _run_path_or_none(self) -> Path | None:
         return self._nightbus_context.run_path if self._nightbus_context is not None else None

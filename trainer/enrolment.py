@@ -35,6 +35,7 @@ class Enrolment:
         self._attach_loops()
         loops = list(trainer.loop_of(function).walk())
         participants = trainer.participants
+        self._for_loggers.forget_experiment()
         participants.module_callbacks = []  # of the previous run; set-up adds this one's
         for actor in (trainer.lightning_module, trainer.datamodule, *participants.beside_module):
             if actor is not None:

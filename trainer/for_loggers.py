@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..bus.media import EncodedMedia, encode_text
 from ..bus.secrets.redaction import redact_setting
 from ..loggers.folder_logger import FolderLogger
 from ..loggers.logger import Logger, RecordedLogger
+from ..loggers.tensorboard_logger import TensorBoardLogger
 from ..loggers.wandb_logger import WandbLogger
 from ..sinks.logger_sink import LoggerSink
 from ..sinks.sink import Sink
@@ -28,14 +30,21 @@ class ForLoggers:
         metrics: records the values.
         participants: contains the sinks.
         is_running: returns whether a run is open.
+        enrol: makes a sink a part of the run that is open.
     """
 
     def __init__(
-        self, metrics: Metrics, participants: Participants, is_running: Callable[[], bool]
+        self,
+        metrics: Metrics,
+        participants: Participants,
+        is_running: Callable[[], bool],
+        enrol: Callable[[Sink], None],
     ) -> None:
         self._metrics, self._participants = metrics, participants
-        self._is_running = is_running
+        self._is_running, self._enrol = is_running, enrol
         self._recorded: Mapping[str, Any] = {}
+        self._found: Mapping[str, Any] = {}
+        self._event_files: LoggerSink | None = None  # added where a sink's experiment was used
         self._thread = threading.get_ident()
         # Step and name -> whose call recorded a value, and the value.
         self._of_step: dict[tuple[int, str], tuple[object, Any]] = {}
@@ -47,7 +56,7 @@ class ForLoggers:
             recorded: hyperparameters that the run's first event has.
             found: the same with their structure.
         """
-        self._recorded = recorded
+        self._recorded, self._found = recorded, found
         self._thread = threading.get_ident()
         self._of_step.clear()
         for sink in self._participants.sinks:
@@ -76,6 +85,35 @@ class ForLoggers:
         """Return the folders that callbacks save checkpoints in."""
         found = (getattr(entry, "dirpath", None) for entry in self._participants.callbacks_in_order)
         return {os.path.abspath(folder) for folder in found if isinstance(folder, str)}
+
+    def experiment_of(self, run: Path) -> Any:
+        """Return a SummaryWriter for a run's folder, as the default logger of Lightning has one.
+
+        From its first use on, the run has a TensorBoardLogger, which gets all from the start.
+
+        Args:
+            run: the folder.
+
+        Returns:
+            The writer; None on other threads, and where TensorBoard is not installed.
+        """
+        has_library = any(map(find_spec, ("tensorboard", "tensorboardX")))
+        if not has_library or threading.get_ident() != self._thread:
+            return None
+        if self._event_files is None:
+            logger = TensorBoardLogger(run.parent, "", run.name)
+            self._event_files = sink = LoggerSink(logger)
+            sink.hparams_of_run = redact_setting("", self._found)
+            self._participants.add(sink)
+            if self._is_running():
+                self._enrol(sink)
+        return self._event_files.logger.experiment
+
+    def forget_experiment(self) -> None:
+        """Remove the TensorBoardLogger that the last run got for its ``experiment``."""
+        if self._event_files is not None:
+            self._participants.remove(self._event_files)
+            self._event_files = None
 
     def is_recording(self) -> bool:
         """Return whether a run is open and this is its training thread."""

@@ -408,7 +408,7 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         self.wiring = Wiring(self, self.optimization)
         self.checkpointer = Checkpointer(self, self.optimization)
         self.for_loggers = ForLoggers(
-            self.metrics, self.participants, lambda: self.open_run is not None
+            self.metrics, self.participants, lambda: self.open_run is not None, self.enrol
         )
         self.enrolment = Enrolment(self, self.for_loggers)
         self.safe_points = SafePoints(

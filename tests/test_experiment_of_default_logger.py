@@ -1,0 +1,137 @@
+"""The experiment of a Trainer's default logger: a SummaryWriter for the run's folder."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import Small, loader, trainer
+
+import nightbus as nb
+
+
+class Draws(Small):
+    """Gives an image to the default logger's experiment, as modules written for Lightning do."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = super().training_step(batch, batch_idx)
+        if batch_idx == 1:
+            self.logger.experiment.add_image("drawn", torch.rand(3, 4, 4), self.global_step)
+            self.logger.experiment.add_scalar("own", 0.5, global_step=self.current_epoch)
+        return loss
+
+
+def read(folder: str) -> Any:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    return reader.EventAccumulator(folder).Reload()
+
+
+def test_it_writes_event_files_beside_the_metrics(tmp_path: Path) -> None:
+    run = trainer(tmp_path, logger=True, max_epochs=2, log_every_n_steps=1)
+
+    run.fit(Draws(), loader(16))
+
+    found = read(run.log_dir)
+    assert Path(run.log_dir, "metrics.csv").is_file()
+    assert found.Tags()["images"] == ["drawn"]
+    assert [each.step for each in found.Images("drawn")] == [1, 5]
+    assert [(each.step, each.value) for each in found.Scalars("own")] == [(0, 0.5), (1, 0.5)]
+
+
+def test_the_event_files_have_what_was_logged_before_its_first_use(tmp_path: Path) -> None:
+    run = trainer(tmp_path, logger=True, max_epochs=1, log_every_n_steps=1)
+
+    run.fit(Draws(), loader(16))
+
+    steps = [each.step for each in read(run.log_dir).Scalars("train_loss")]
+    assert steps == list(range(4))
+
+
+def test_what_it_gets_is_in_the_log_of_the_run(tmp_path: Path) -> None:
+    run = trainer(tmp_path, logger=True, max_epochs=1)
+
+    run.fit(Draws(), loader(16))
+
+    names = [event.name for event in nb.open_run(run.log_dir).events(nb.Media)]
+    assert names == ["drawn"]
+
+
+def test_it_can_be_used_first_in_the_last_hook(tmp_path: Path) -> None:
+    class AtEnd(Small):
+        def on_train_end(self) -> None:
+            self.logger.experiment.add_text("note", "the end")
+
+    run = trainer(tmp_path, logger=True, max_epochs=1)
+
+    run.fit(AtEnd(), loader(16))
+
+    assert "note/text_summary" in read(run.log_dir).Tags()["tensors"]
+
+
+def test_it_can_be_used_after_the_run(tmp_path: Path) -> None:
+    run = trainer(tmp_path, logger=True, max_epochs=1)
+    run.fit(Small(), loader(16))
+
+    run.logger.experiment.add_text("note", "after")
+    run.logger.finalize("success")
+
+    assert "note/text_summary" in read(run.log_dir).Tags()["tensors"]
+
+
+def test_a_further_fit_goes_on_with_the_event_files(tmp_path: Path) -> None:
+    run = trainer(tmp_path, logger=True, max_epochs=1, log_every_n_steps=1)
+    run.fit(Draws(), loader(16))
+
+    run.fit_loop.max_epochs = 2
+    run.fit(Draws(), loader(16))
+
+    found = read(run.log_dir)
+    assert [each.step for each in found.Images("drawn")] == [1, 5]
+    assert [each.step for each in found.Scalars("train_loss")] == list(range(8))
+
+
+def test_another_run_has_event_files_of_its_own(tmp_path: Path) -> None:
+    class Tests(Small):
+        def on_test_end(self) -> None:
+            self.logger.experiment.add_text("note", "tested")
+
+    run = trainer(tmp_path, logger=True)
+    for _ in range(2):
+        run.test(Tests(), loader(16), verbose=False)
+        assert "note/text_summary" in read(run.log_dir).Tags()["tensors"]
+
+    assert len(list(tmp_path.glob("runs/*/events.out*"))) == 2
+
+
+def test_no_event_files_are_written_if_it_is_not_used(tmp_path: Path) -> None:
+    run = trainer(tmp_path, logger=True, max_epochs=1)
+
+    run.fit(Small(), loader(16))
+
+    assert not list(Path(run.log_dir).glob("events.out*"))
+
+
+def test_before_a_run_there_is_none(tmp_path: Path) -> None:
+    logger = trainer(tmp_path, logger=True).logger
+
+    with pytest.raises(AttributeError, match=r"CSV is a sink.*In a run"):
+        _ = logger.experiment
+
+
+def test_without_tensorboard_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "nightbus.trainer.for_loggers.find_spec",
+        lambda name: None if name.startswith("tensorboard") else find(name),
+    )
+    run = trainer(tmp_path, logger=True, max_epochs=1)
+
+    with pytest.raises(AttributeError, match="if TensorBoard is installed"):
+        run.fit(Draws(), loader(16))
+
+
+def test_the_graph_is_asked_for_in_vain(tmp_path: Path) -> None:
+    logger = trainer(tmp_path, logger=True).logger
+
+    assert logger.log_graph(Small()) is None
