@@ -22,9 +22,9 @@ class Draws(Small):
         return loss
 
 
-def read(folder: str) -> Any:
+def read(folder: str | None) -> Any:
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    return reader.EventAccumulator(folder).Reload()
+    return reader.EventAccumulator(str(folder)).Reload()
 
 
 def test_it_writes_event_files_beside_the_metrics(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_it_writes_event_files_beside_the_metrics(tmp_path: Path) -> None:
     run.fit(Draws(), loader(16))
 
     found = read(run.log_dir)
-    assert Path(run.log_dir, "metrics.csv").is_file()
+    assert Path(str(run.log_dir), "metrics.csv").is_file()
     assert found.Tags()["images"] == ["drawn"]
     assert [each.step for each in found.Images("drawn")] == [1, 5]
     assert [(each.step, each.value) for each in found.Scalars("own")] == [(0, 0.5), (1, 0.5)]
@@ -53,8 +53,8 @@ def test_what_it_gets_is_in_the_log_of_the_run(tmp_path: Path) -> None:
 
     run.fit(Draws(), loader(16))
 
-    names = [event.name for event in nb.open_run(run.log_dir).events(nb.Media)]
-    assert names == ["drawn"]
+    events: Any = nb.open_run(str(run.log_dir)).events(nb.Media)
+    assert [event.name for event in events] == ["drawn"]
 
 
 def test_it_can_be_used_first_in_the_last_hook(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_no_event_files_are_written_if_it_is_not_used(tmp_path: Path) -> None:
 
     run.fit(Small(), loader(16))
 
-    assert not list(Path(run.log_dir).glob("events.out*"))
+    assert not list(Path(str(run.log_dir)).glob("events.out*"))
 
 
 def test_before_a_run_there_is_none(tmp_path: Path) -> None:
