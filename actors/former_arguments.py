@@ -28,7 +28,8 @@ class _Unsupported(NamedTuple):
         instead: what to use instead.
         same: values that mean the default here.
         means: value -> the same in the Trainer's own arguments.
-        turns: returns what any other value is in those; None if such values are refused.
+        turns: returns what any other value is in those; None if such values are refused, unless
+            the argument is only called otherwise now.
     """
 
     instead: str
@@ -63,8 +64,12 @@ def strategy_among(plugins: Any) -> Mapping[str, Any]:
 def _is_strategy(plugin: Any) -> bool:
     if isinstance(plugin, str):
         return plugin.startswith(("ddp", "dp"))
+    return _is_of(plugin, "DDPStrategy")
+
+
+def _is_of(value: Any, name: str) -> bool:
     # By its name: the class is in a room above this one.
-    return any(kind.__name__ == "DDPStrategy" for kind in type(plugin).__mro__)
+    return any(kind.__name__ == name for kind in type(value).__mro__)
 
 
 _NO_TPU = "accelerator='cpu', 'gpu' or 'mps': {} are not supported"
@@ -175,10 +180,20 @@ _READ = {
 FORMER_NAMES = (*_UNSUPPORTED, *_READ)
 """Arguments of Lightning's Trainer that this one does not have."""
 
+
+def _folder_and_name(filepath: str | os.PathLike[str]) -> dict[str, str]:
+    """Return what the ``filepath`` of a ModelCheckpoint means: a folder that exists, or a name."""
+    path = os.fspath(filepath)
+    if os.path.isdir(path):
+        return {"dirpath": path}
+    dirpath, filename = os.path.split(os.path.realpath(path))
+    return {"dirpath": dirpath, "filename": filename}
+
+
 _OF_CALLBACKS: dict[str, dict[str, _Unsupported]] = {
     "ModelCheckpoint": {
-        "filepath": _Unsupported("dirpath= and filename="),
-        "prefix": _Unsupported("filename=", (None, "")),
+        "filepath": _Unsupported("dirpath= and filename=", turns=_folder_and_name),
+        "prefix": _Unsupported("filename=, with the prefix in it", (None, "")),
         "period": _Unsupported("every_n_epochs="),
     },
 }
@@ -235,6 +250,7 @@ def takes_former_arguments(init: Callable[P, None]) -> Callable[P, None]:
         if given.get("weights_summary") == "full":  # a callback shows it
             self._former["weights_summary"] = given.pop("weights_summary")
         _separate_strategy(given)
+        _collect_callbacks(given)
         settled = settle(given, defaults)
         self._arguments = {**defaults, **settled}
         _say_one_or_all(given)
@@ -286,8 +302,8 @@ def settle(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, A
     return {**implied, **settled}
 
 
-def check_former(callback: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Accept arguments of one of Lightning's callbacks that mean the default here.
+def check_former(callback: str, given: Mapping[str, Any], known: Sequence[str]) -> dict[str, Any]:
+    """Return what arguments of one of Lightning's callbacks mean in those that it has here.
 
     Args:
         callback: its name.
@@ -298,11 +314,13 @@ def check_former(callback: str, given: Mapping[str, Any], known: Sequence[str]) 
         UnsupportedArgumentError: a value is not supported.
         UsageError: there is no such argument.
     """
+    own: dict[str, Any] = {}
     for name, value in given.items():
         argument = _OF_CALLBACKS.get(callback, {}).get(name)
         if argument is None:
             raise _unknown(callback, name, known)
-        meaning(callback, name, value, argument)
+        own |= meaning(callback, name, value, argument)
+    return own
 
 
 def former_argument(owner: str, name: str) -> _Unsupported | None:
@@ -349,8 +367,9 @@ def meaning(owner: str, name: str, value: Any, argument: _Unsupported) -> Mappin
             return own
     if any(same is _ANY or _is_same(value, same) for same in argument.same):
         return {}
-    if argument.turns is not None and (own := argument.turns(value)):
-        _say_what_is_meant(name, value, own)
+    renamed = {argument.renamed: value} if argument.renamed else {}
+    if own := argument.turns(value) if argument.turns else renamed:
+        _say_what_is_meant(owner, name, value, own)
         return own
     shown = repr(value) if isinstance(value, bool | int | float | str | list | tuple) else "..."
     raise UnsupportedArgumentError(
@@ -384,13 +403,28 @@ def _separate_strategy(given: dict[str, Any]) -> None:
         named = given["accelerator"] = named.argument
     own = _FORMER_ACCELERATORS.get(named) if isinstance(named, str) else None
     if own is not None:
-        _say_what_is_meant("accelerator", given.pop("accelerator"), own)
+        _say_what_is_meant("Trainer", "accelerator", given.pop("accelerator"), own)
         given |= own
 
 
-def _say_what_is_meant(name: str, value: Any, own: Mapping[str, Any]) -> None:
+def _collect_callbacks(given: dict[str, Any]) -> None:
+    """Put callbacks among the others that Lightning 1.0 had arguments of their own for."""
+    for name in ("early_stop_callback", "checkpoint_callback"):
+        if _is_of(given.get(name), "Callback"):
+            callback = given.pop(name)
+            others = given.get("callbacks") or []
+            listed = [others] if _is_of(others, "Callback") else [*others]
+            given["callbacks"] = [*listed, callback]
+            kind = type(callback).__name__
+            notify_user(
+                f"nightbus: Trainer({name}={kind}(...)) means callbacks=[{kind}(...)]; write that "
+                "instead"
+            )
+
+
+def _say_what_is_meant(owner: str, name: str, value: Any, own: Mapping[str, Any]) -> None:
     shown = ", ".join(f"{known}={meant!r}" for known, meant in own.items())
-    notify_user(f"nightbus: Trainer({name}={value!r}) means {shown}; write that instead")
+    notify_user(f"nightbus: {owner}({name}={value!r}) means {shown}; write that instead")
 
 
 def _is_same(value: Any, other: Any) -> bool:

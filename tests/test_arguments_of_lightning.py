@@ -439,7 +439,7 @@ def test_callbacks_and_strategies_take_what_means_what_they_do_anyway(make: Any)
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nb.ModelCheckpoint(period=2), "every_n_epochs="),
+        (lambda: nb.ModelCheckpoint(prefix="x"), "filename=, with the prefix in it"),
         (lambda: nb.ModelCheckpoint(filenames="x"), "did you mean filename"),
         (lambda: nb.EarlyStopping("x", patients=3), "did you mean patience"),
         (lambda: nb.ThroughputMonitor(len, lengths_fn=len), "did you mean length_fn"),
@@ -578,3 +578,63 @@ def test_a_datamodule_of_datasets_takes_streams_and_arguments_of_its_own() -> No
     assert (data.batch_size, data.name) == (2, "mine")
     assert len(list(data.train_dataloader())) == 2
     assert isinstance(data.val_dataloader()["a"], DataLoader)
+
+
+def test_callbacks_that_had_arguments_of_their_own_are_among_the_others(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    saving, stopping, rate = (
+        nb.ModelCheckpoint(),
+        nb.EarlyStopping("loss"),
+        nb.LearningRateMonitor(),
+    )
+
+    former: Any = nb.Trainer
+
+    run = former(
+        max_epochs=1, callbacks=rate, checkpoint_callback=saving, early_stop_callback=stopping
+    )
+
+    assert [each for each in run.callbacks if each in (saving, stopping, rate)] == [
+        rate,
+        stopping,
+        saving,
+    ]
+    assert run.checkpoint_callback is saving
+    said = (
+        "Trainer(checkpoint_callback=ModelCheckpoint(...)) means callbacks=[ModelCheckpoint(...)]"
+    )
+    assert said in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "argument", "value"),
+    [
+        ({"max_nb_epochs": 3}, "max_epochs", 3),
+        ({"train_percent_check": 0.5}, "limit_train_batches", 0.5),
+        ({"val_percent_check": 0.5}, "limit_val_batches", 0.5),
+        ({"nb_sanity_val_steps": 0}, "num_sanity_val_steps", 0),
+    ],
+)
+def test_an_argument_that_is_called_otherwise_now_means_that(
+    given: dict[str, Any], argument: str, value: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert getattr(nb.Trainer(**given), argument) == value
+    assert f"means {argument}={value!r}; write that instead" in capfd.readouterr().err
+
+
+def test_the_filepath_of_a_checkpoint_is_a_folder_that_exists_or_a_name(tmp_path: Path) -> None:
+    former: Any = nb.ModelCheckpoint
+
+    named = former(filepath=str(tmp_path / "kept" / "{epoch:d}"), period=2)
+    within = former(filepath=str(tmp_path))
+
+    assert (named.dirpath, named.filename) == (str(tmp_path / "kept"), "{epoch:d}")
+    assert named.every_n_epochs == 2
+    assert (within.dirpath, within.filename) == (str(tmp_path), None)
+
+
+def test_a_profiler_that_is_true_is_the_simple_one() -> None:
+    former: Any = nb.Trainer
+
+    assert isinstance(former(profiler=True, max_epochs=1).profiler, nb.SimpleProfiler)

@@ -532,7 +532,7 @@ def test_a_fit_for_which_no_epoch_is_left_says_so(
         ({"strategy": "fsdp"}, "use 'ddp', which keeps a copy of the module on each device"),
         ({"plugins": [object()]}, "precision= and accelerator="),
         ({"weights_save_path": "w"}, r"ModelCheckpoint\(dirpath=\.\.\.\) among callbacks"),
-        ({"train_percent_check": 0.1}, "limit_train_batches="),
+        ({"early_stop_callback": True}, "EarlyStopping among callbacks"),
     ],
 )
 def test_an_argument_of_lightning_is_refused_with_what_to_use_instead(

@@ -118,7 +118,9 @@ class ModelCheckpoint(Checkpoint):
         enable_version_counter: bool = True,
         **former: Any,
     ) -> None:
-        check_former("ModelCheckpoint", former, list(signature(type(self)).parameters))
+        own = check_former("ModelCheckpoint", former, list(signature(type(self)).parameters))
+        dirpath, filename = own.get("dirpath", dirpath), own.get("filename", filename)
+        every_n_epochs = own.get("every_n_epochs", every_n_epochs)
         check_choice("mode", mode, ("min", "max"))
         check_choice("save_last", save_last, (None, True, False, "link"))
         check_choice("save_on_train_epoch_end", save_on_train_epoch_end, (None, True, False))

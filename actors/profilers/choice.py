@@ -19,13 +19,16 @@ def parse_profiler(profiler: Any) -> Profiler:
     """Return the profiler that an argument means.
 
     Args:
-        profiler: ``simple``, ``advanced``, ``pytorch``, a Profiler, or None for none.
+        profiler: ``simple``, ``advanced``, ``pytorch``, a Profiler, or None for none; True, as in
+            Lightning 1.0, is ``simple``.
 
     Raises:
         UsageError: it is none of these.
     """
     if not profiler:
         return PassThroughProfiler()
+    if profiler is True:
+        return SimpleProfiler()
     if isinstance(profiler, Profiler):
         return profiler
     if isinstance(profiler, str) and profiler.lower() in _BY_NAME:
