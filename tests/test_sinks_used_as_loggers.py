@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from models import Small, events, loader, trainer
 
 import nightbus as nb
@@ -100,7 +101,29 @@ def test_metrics_outside_a_run_are_refused_with_what_to_do(tmp_path: Path) -> No
     run = trainer(tmp_path, logger=True)
     with pytest.raises(OutsideRunError, match="call it in a hook"):
         run.logger.log_metrics({"x": 1.0})
+
+
+def test_metrics_after_a_run_are_written_to_event_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = trainer(tmp_path, logger=True)
     run.fit(Small(), loader(4))
+
+    run.logger.log_metrics({"x": torch.tensor(1.0)}, step=3)
+
+    found = reader.EventAccumulator(str(run.log_dir)).Reload().Scalars("x")
+    assert [(each.step, each.value) for each in found] == [(3, 1.0)]
+    assert "x came after the run's end" in capsys.readouterr().err
+
+
+def test_metrics_after_a_run_are_refused_without_tensorboard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nightbus.trainer.for_loggers.find_spec", lambda name: None)
+    run = trainer(tmp_path, logger=True)
+    run.fit(Small(), loader(4))
+
     with pytest.raises(OutsideRunError):
         run.logger.log_metrics({"x": 1.0})
 

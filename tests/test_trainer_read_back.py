@@ -79,6 +79,7 @@ def test_default_root_dir_is_text_that_is_joined_either_way(tmp_path: Path) -> N
 def test_the_model_is_none_before_a_run_and_can_be_assigned(tmp_path: Path) -> None:
     run = trainer(tmp_path)
     assert run.model is None
+    assert run.lightning_module is None
     with pytest.raises(AttributeError, match="no module was given yet"):
         run.save_checkpoint(tmp_path / "too-early")
     run.model = module = Small()
@@ -86,7 +87,7 @@ def test_the_model_is_none_before_a_run_and_can_be_assigned(tmp_path: Path) -> N
     assert run.lightning_module is module
     assert run.validate(dataloaders=loader(4), verbose=False)
     with pytest.raises(nb.UsageError, match="LightningModule, not Linear"):
-        run.model = torch.nn.Linear(1, 1)  # type: ignore[assignment]
+        run.model = torch.nn.Linear(1, 1)
 
 
 def test_the_model_is_not_replaced_during_a_run(tmp_path: Path) -> None:

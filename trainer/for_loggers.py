@@ -14,6 +14,7 @@ from ..actors.metrics.metrics import Metrics
 from ..bus.actor import actor_name
 from ..bus.media import EncodedMedia, encode_text
 from ..bus.secrets.redaction import redact_setting
+from ..bus.system.streams import notify_user
 from ..loggers.folder_logger import FolderLogger
 from ..loggers.logger import Logger, RecordedLogger
 from ..loggers.tensorboard_logger import TensorBoardLogger
@@ -131,17 +132,35 @@ class ForLoggers:
         return found
 
     def record(self, sink: object, metrics: Mapping[str, Any], step: int | None) -> None:
-        """Record metrics.
+        """Record metrics; after a run, in event files of TensorBoard alone.
 
         Args:
             sink: sink whose method was called.
             metrics: values by name.
             step: step of the values; None for the current one.
         """
+        if not self._is_running() and self._write_after_run(sink, metrics, step):
+            return
         with self._at(step):
             for name, value in metrics.items():
                 if self._is_first(sink, name, value):
                     self._metrics.put(_name_of(sink), name, value, ("loggers",))
+
+    def _write_after_run(self, sink: object, metrics: Mapping[str, Any], step: int | None) -> bool:
+        """Write metrics that came after the run's end beside it, and return whether it could be.
+
+        The log of a run ends with it, and all that is made of a log with that.
+        """
+        run = sink._run_path_or_none() if isinstance(sink, Sink) else None
+        if run is None or self.experiment_of(run) is None or self._event_files is None:
+            return False
+        self._event_files.logger.log_metrics(metrics, step)
+        self._event_files.logger.save()
+        notify_user(
+            f"nightbus: {', '.join(metrics)} came after the run's end: written to TensorBoard's "
+            f"event files in {run}, and to no other file; record it in on_fit_end at the latest"
+        )
+        return True
 
     def record_media(
         self, sink: object, media: Mapping[str, EncodedMedia], step: int | None

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from ..actors.arguments import (
     as_plain,
@@ -831,16 +831,8 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
 
     @property
     def lightning_module(self) -> LightningModule:
-        """The module that runs, or ran last.
-
-        Raises:
-            ArgumentTypeError: none was given yet.
-        """
-        if self._module is None:
-            raise ArgumentTypeError(
-                "no module was given yet; call fit, validate, test or predict with one"
-            )
-        return self._module
+        """The module that runs, or ran last; None before that."""
+        return cast("LightningModule", self._module)  # of a run, in which most ask for it
 
     @property
     def model(self) -> Any:
@@ -906,7 +898,11 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         model, loaders, datamodule, self.ckpt_path = given.checked()
         if model is not None:
             self._module = model
-        module = self.lightning_module
+        if self._module is None:
+            raise ArgumentTypeError(
+                "no module was given yet; call fit, validate, test or predict with one"
+            )
+        module = self._module
         self.optimization.begin(module)
         if datamodule is not None or model is not None:
             self.datamodule = datamodule
