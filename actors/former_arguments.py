@@ -251,6 +251,7 @@ def takes_former_arguments(init: Callable[P, None]) -> Callable[P, None]:
             self._former["weights_summary"] = given.pop("weights_summary")
         _separate_strategy(given)
         _collect_callbacks(given)
+        _leave_out_checkpoint_io(given)
         settled = settle(given, defaults)
         self._arguments = {**defaults, **settled}
         _say_one_or_all(given)
@@ -420,6 +421,28 @@ def _collect_callbacks(given: dict[str, Any]) -> None:
                 f"nightbus: Trainer({name}={kind}(...)) means callbacks=[{kind}(...)]; write that "
                 "instead"
             )
+
+
+def _leave_out_checkpoint_io(given: dict[str, Any]) -> None:
+    """Take no notice of a plugin that writes checkpoints as Lightning does without one, and say so.
+
+    One that writes them in a way of its own stays, and is refused.
+    """
+    plugins = given.get("plugins")
+    listed = plugins if isinstance(plugins, list | tuple) else [plugins]
+    others = [plugin for plugin in listed if not _writes_as_usual(plugin)]
+    if len(others) < len(listed):
+        given["plugins"] = others
+        notify_once(
+            "nightbus: plugins=[TorchCheckpointIO()] is not called: checkpoints are written and "
+            "read in one format; leave it out"
+        )
+
+
+def _writes_as_usual(plugin: Any) -> bool:
+    # By its name: the class is in a room above this one.
+    usual = [kind for kind in type(plugin).__mro__ if kind.__name__ == "TorchCheckpointIO"]
+    return bool(usual) and type(plugin).save_checkpoint is usual[0].save_checkpoint  # type: ignore[attr-defined]
 
 
 def _say_what_is_meant(owner: str, name: str, value: Any, own: Mapping[str, Any]) -> None:

@@ -208,6 +208,9 @@ HOME_OF = {
     "LightningCLI": ".trainer.lightning_cli.cli",
     "SaveConfigCallback": ".trainer.lightning_cli.save_config",
     **dict.fromkeys(("_load", "load"), ".compat.torch_load"),
+    "_AcceleratorConnector": ".trainer.accelerator_connector",
+    "_LRFinder": ".trainer.tuner.lr_finder",
+    "TorchCheckpointIO": ".compat.checkpoint_io",
     "load_hparams_from_tags_csv": ".actors.hyperparameter_file",
     "rank_zero_experiment": ".loggers.logger",
     "save_hparams_to_yaml": ".loggers.hyperparameter_yaml",
@@ -217,6 +220,7 @@ HOME_OF = {
 OTHER_NAME_OF = {
     "Tqdm": "tqdm",
     "AttributeDict": "Hyperparameters",
+    "_AcceleratorConnector": "AcceleratorConnector",
     **dict.fromkeys(("_load", "load"), "load_checkpoint_or_file"),
     "load_hparams_from_tags_csv": "read_hyperparameters",
     "AbstractProfiler": "Profiler",

@@ -161,6 +161,7 @@ _PYTORCH = {
     "strategies.xla": "XLAStrategy",
     "trainer": "",
     "trainer.connectors": "",
+    "trainer.connectors.accelerator_connector": "_AcceleratorConnector",
     "trainer.connectors.logger_connector": "",
     "trainer.connectors.logger_connector.result": "_OUT_DICT",
     "trainer.states": "RunningStage TrainerFn TrainerState TrainerStatus",

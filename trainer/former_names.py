@@ -1,39 +1,14 @@
 """Names that a Trainer of Lightning 1.x has, beyond those of Lightning 2."""
 
 import os
-from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 from ..actors.callbacks.gradient_accumulation_scheduler import GradientAccumulationScheduler
 from ..actors.callbacks.prediction_writer import BasePredictionWriter
 from ..actors.module import LightningModule
+from .accelerator_connector import AcceleratorConnector
 from .parts import TrainerParts
 from .stages import Function
-
-
-@dataclass(frozen=True, kw_only=True)
-class AcceleratorConnector:
-    """What a Trainer of Lightning keeps of its devices.
-
-    Attributes:
-        accelerator: as ``trainer.accelerator``.
-        strategy: as ``trainer.strategy``.
-        parallel_devices: the devices of this machine that train.
-        is_distributed: several processes train.
-        use_distributed_sampler: the argument of the Trainer.
-    """
-
-    accelerator: Any
-    strategy: Any
-    parallel_devices: list[torch.device]
-    is_distributed: bool
-    use_distributed_sampler: bool
-
-    @property
-    def _parallel_devices(self) -> list[torch.device]:
-        return self.parallel_devices
 
 
 class FormerNames(TrainerParts):
@@ -76,16 +51,11 @@ class FormerNames(TrainerParts):
     @property
     def _accelerator_connector(self) -> AcceleratorConnector:
         """What Lightning keeps of devices: private there, and read by packages all the same."""
-        device = self.device.device
-        devices = [torch.device(device.type, index) for index in self.device_ids]
-        if device.type == "cpu":
-            devices = [device] * self.num_devices
         return AcceleratorConnector(
-            accelerator=self.accelerator,
-            strategy=self.strategy,
-            parallel_devices=devices,
-            is_distributed=self.world_size > 1,
-            use_distributed_sampler=self.loaders.use_distributed_sampler,
+            self.accelerator.argument,
+            self.arguments["devices"],
+            self.strategy,
+            self.loaders.use_distributed_sampler,
         )
 
     @property
