@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from helpers import Recording
 # the variable; torch has read it here already.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+SIGNALS = ("SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM")
 
 
 class RootIsNotAPackage:
@@ -92,6 +95,26 @@ def _no_test_leaves_a_recording_open() -> Iterator[None]:
     yield
     while Recording.begun:
         Recording.begun.pop().abandon()
+
+
+@pytest.fixture(autouse=True)
+def _no_test_leaves_a_signal_handled() -> Iterator[None]:
+    """What one test leaves would be found by another one, in whose name it would be reported."""
+    before = _handled()
+    yield
+    left = {name: now for name, now in _handled().items() if now != before[name]}
+    if left:
+        signal.set_wakeup_fd(before["wakeup fd"])
+        for name in left.keys() - {"wakeup fd"}:
+            signal.signal(signal.Signals[name], before[name])
+        pytest.fail(f"signals are handled otherwise than before the test: {left}")
+
+
+def _handled() -> dict[str, Any]:
+    """Return the handlers of the signals that a run has to do with, and who is woken by them."""
+    woken = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(woken)
+    return {name: signal.getsignal(signal.Signals[name]) for name in SIGNALS} | {"wakeup fd": woken}
 
 
 @pytest.fixture

@@ -133,28 +133,29 @@ def _run(
                 how, reason = _how_it_ended(error, signals)
                 add_advice(error, trainer.place, "")
                 raise
-            with opened.black_box:
-                try:
-                    with torch_settings(trainer.deterministic, trainer.detect_anomaly):
-                        with _telling_others(trainer):
-                            _link(trainer, opened)
-                            trainer.safe_points.begin()
-                            result = body(checkpoint)
-                            _unlink(trainer)
-                        opened.bus.check_is_here(f"{function} ended")
-                    if function == "fit" and (trainer.should_stop or trainer.stop_reason):
-                        how, reason = "stopped", trainer.stop_reason or "should_stop was set"
-                except BaseException as error:
-                    if opened.is_left:
-                        raise
-                    how, reason = _how_it_ended(error, signals)
-                    # Read now: a second signal may also come after the first has saved the run.
-                    is_unsaved = signals.at_once and trainer.checkpointer.can_save
-                    _on_exception(trainer, opened, error, how)
-                    if how != "interrupted" or signals.at_once:
-                        raise
-                    trainer.interrupted = True
-                    return None
+            try:
+                with signals.undisturbed():
+                    opened.black_box.begin()
+                with torch_settings(trainer.deterministic, trainer.detect_anomaly):
+                    with _telling_others(trainer):
+                        _link(trainer, opened)
+                        trainer.safe_points.begin()
+                        result = body(checkpoint)
+                        _unlink(trainer)
+                    opened.bus.check_is_here(f"{function} ended")
+                if function == "fit" and (trainer.should_stop or trainer.stop_reason):
+                    how, reason = "stopped", trainer.stop_reason or "should_stop was set"
+            except BaseException as error:
+                if opened.is_left:
+                    raise
+                how, reason = _how_it_ended(error, signals)
+                # Read now: a second signal may also come after the first has saved the run.
+                is_unsaved = signals.at_once and trainer.checkpointer.can_save
+                _on_exception(trainer, opened, error, how)
+                if how != "interrupted" or signals.at_once:
+                    raise
+                trainer.interrupted = True
+                return None
             if signals.preempted:  # after the last safe point
                 raise SystemExit(signals.exit_code)
             trainer.interrupted = signals.interrupted
@@ -183,6 +184,8 @@ def _end(
     which gets it back. A forked child leaves the run to its parent.
     """
     opened = trainer.open_run
+    if opened is not None:
+        opened.black_box.end()
     if opened is not None and opened.is_left:
         trainer.open_run = None
     elif opened is not None:

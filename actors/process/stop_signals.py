@@ -2,7 +2,8 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -60,6 +61,8 @@ class StopSignals:
         self.preempted_by: signal.Signals = signal.SIGTERM
         self._on_hurry: Callable[[], None] | None = None
         self._has_raised = False
+        self._is_undisturbed = False
+        self._put_off: BaseException | None = None
         self.is_held = True
         self.is_outranked: Callable[[], bool] = lambda: False
         self.announces_interrupts = True
@@ -95,7 +98,7 @@ class StopSignals:
     def __enter__(self) -> "StopSignals":
         self.interrupted = self.preempted = self.save_requested = self.at_once = False
         self.interrupts_while_ending, self.terminated_while_ending = 0, False
-        self._on_hurry, self._has_raised = None, False
+        self._on_hurry, self._has_raised, self._put_off = None, False, None
         self.preempted_by = signal.SIGTERM
         self.is_held = True
         if threading.current_thread() is not threading.main_thread():
@@ -140,6 +143,22 @@ class StopSignals:
         """Call ``on_hurry`` from now on instead of raising, because the run ends."""
         self._on_hurry = on_hurry
 
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Put off what a signal would raise, so that what is within is not left half done.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: a signal has asked for it meanwhile.
+        """
+        self._is_undisturbed = True
+        try:
+            yield
+        finally:
+            self._is_undisturbed = False
+            error, self._put_off = self._put_off, None
+        if error is not None:
+            self._raise(error)
+
     def rearm(self) -> None:
         """Let the next signal raise again, once, because what follows may hang too."""
         self._has_raised = False
@@ -156,7 +175,9 @@ class StopSignals:
             self.preempted, self.preempted_by = True, number
 
     def _raise(self, error: BaseException) -> None:
-        if not self._has_raised:
+        if self._is_undisturbed:
+            self._put_off = error
+        elif not self._has_raised:
             self._has_raised = True
             raise error
 

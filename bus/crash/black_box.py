@@ -7,7 +7,6 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 from ..bus import Bus
 from ..errors import CheckpointError, RankLostError, UsageError
@@ -30,7 +29,7 @@ _log = get_logger("nightbus.black_box")
 
 
 class BlackBox:
-    """Writes files when a crash, a hang or SIGQUIT happens while it is entered.
+    """Writes files when a crash, a hang or SIGQUIT happens, from ``begin`` to ``end``.
 
     ``crash-DATE-TIME-stacks.txt`` has the stack of every thread and every trio task;
     ``crash-DATE-TIME-events.nlog`` holds the last events if the run's log does not. ``hang`` and
@@ -59,7 +58,7 @@ class BlackBox:
         self._identity = identity
         self._folder = folder
         self._training = threading.get_ident()
-        self._entered = contextlib.ExitStack()
+        self._begun = contextlib.ExitStack()
         self._contexts: list[contextlib.AbstractContextManager[object]] = [QuitSignal(self._quit)]
         turns = bus.thread.turns
         self._contexts.append(
@@ -72,25 +71,19 @@ class BlackBox:
             )
             self._contexts.append(watchdog)
 
-    def __enter__(self) -> "BlackBox":
-        with contextlib.ExitStack() as entered:
-            for context in self._contexts:
-                try:
-                    entered.enter_context(context)
-                except (OSError, RuntimeError, MemoryError) as error:
-                    # No thread or file descriptor is available. The run does not depend on it.
-                    what = type(context).__name__
-                    _log.warning("not watched", what=what, error=f"{type(error).__name__}: {error}")
-            self._entered = entered.pop_all()
-        return self
+    def begin(self) -> None:
+        """Watch from now on."""
+        for context in self._contexts:
+            try:
+                self._begun.enter_context(context)
+            except (OSError, RuntimeError, MemoryError) as error:
+                # No thread or file descriptor is available. The run does not depend on it.
+                what = type(context).__name__
+                _log.warning("not watched", what=what, error=f"{type(error).__name__}: {error}")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._entered.close()
+    def end(self) -> None:
+        """Watch no longer, if it had begun."""
+        self._begun.close()
 
     def crash(self, error: Exception) -> None:
         """Write the files for an exception that ends the run.

@@ -6,12 +6,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import simulation
+import trio
+import trio.lowlevel
 from simulation import DISK, World, search, simulate
 
 from nightbus.bus import housekeeping, observer
@@ -66,6 +69,36 @@ def test_a_seed_does_the_same_again(seed: int, folder: Path) -> None:
 
     assert len(traces[0]) > 20
     assert traces[0] == traces[1]
+
+
+@pytest.fixture
+def a_bus_thread_that_was_left() -> Iterator[None]:
+    """As a test leaves one whose actor hangs: its trio runs on, in the same process."""
+    is_over = threading.Event()
+
+    async def beat() -> None:
+        while not is_over.is_set():
+            await trio.lowlevel.checkpoint()
+
+    async def run_on() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(beat)
+            nursery.start_soon(beat)
+
+    thread = threading.Thread(target=trio.run, args=(run_on,))
+    thread.start()
+    yield
+    is_over.set()
+    thread.join()
+
+
+def test_a_seed_does_the_same_beside_another_bus_thread(
+    folder: Path, request: pytest.FixtureRequest
+) -> None:
+    alone = simulate_in(folder / "alone", 5).trace
+    request.getfixturevalue("a_bus_thread_that_was_left")
+
+    assert simulate_in(folder / "beside", 5).trace == alone
 
 
 def test_a_seed_does_the_same_in_another_process() -> None:

@@ -7,7 +7,7 @@ import stat
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import nightbus as nb
 from nightbus.__main__ import main
-from nightbus.bus.crash import black_box
+from nightbus.bus.crash import black_box, quit_signal
 from nightbus.bus.crash.watchdog import Watchdog
 from nightbus.bus.log.reader import LogReader
 from nightbus.bus.runs.flight_file import open_run
@@ -605,6 +605,27 @@ def test_whoever_else_is_woken_by_signals_still_is(tmp_path: Path) -> None:
 
     assert woken == bytes([signal.SIGQUIT])
     assert back == write_fd
+
+
+@pytest.mark.parametrize("moment", ["leave_when_forked", "keep_when_forked"])
+def test_ctrl_c_twice_as_its_handling_begins_or_ends_leaves_nothing_of_it(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = set(threading.enumerate())
+    change = getattr(quit_signal, moment)
+
+    def change_and_press(owner: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        change(owner)
+
+    monkeypatch.setattr(quit_signal, moment, change_and_press)
+    with suppress(KeyboardInterrupt):
+        unkept(tmp_path).fit(Small(), loader())
+
+    assert signal.getsignal(signal.SIGQUIT) is signal.SIG_DFL
+    assert signal.set_wakeup_fd(-1) == -1
+    assert set(threading.enumerate()) <= threads
 
 
 def test_an_event_loop_that_takes_the_signals_over_does_not_silence_sigquit(tmp_path: Path) -> None:

@@ -204,6 +204,27 @@ async def run_at_once(
     return function(*arguments)
 
 
+class OwnRandom(random.Random):
+    """Is random as its seed says in the thread that made it, whatever others draw from it.
+
+    An actor that hangs, in a test before, may have left a bus thread, whose trio has the same
+    source of chance.
+    """
+
+    def __init__(self, seed: int | str) -> None:
+        super().__init__(seed)
+        self._owner = threading.get_ident()
+        self._for_others = random.Random()
+
+    def random(self) -> float:
+        is_owner = threading.get_ident() == self._owner
+        return super().random() if is_owner else self._for_others.random()
+
+    def getrandbits(self, k: int) -> int:
+        is_owner = threading.get_ident() == self._owner
+        return super().getrandbits(k) if is_owner else self._for_others.getrandbits(k)
+
+
 @contextmanager
 def determined_by(
     seed: int, clock: VirtualClock, said: Callable[[str], None]
@@ -213,13 +234,17 @@ def determined_by(
     Args:
         seed: of all that is random.
         clock: what time it is.
-        said: called with each message.
+        said: called with each message of this thread.
     """
-    chance = random.Random(f"{seed}/library")
-    order = trio._core._run._r.getstate()
+    chance, own = OwnRandom(f"{seed}/library"), threading.get_ident()
+
+    def said_here(message: str) -> None:
+        if threading.get_ident() == own:
+            said(message)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
-        trio._core._run._r.seed(seed)
+        patch.setattr(trio._core._run, "_r", OwnRandom(seed))
         patch.setattr(trio.to_thread, "run_sync", run_at_once)
         patch.setattr(secrets, "token_hex", lambda size: f"{chance.randrange(1 << 8 * size):x}")
         patch.setattr(secrets, "randbits", chance.getrandbits)
@@ -228,9 +253,6 @@ def determined_by(
         # What reaches the disk is worked out, so the real one need not be waited for.
         patch.setattr(os, "fsync", lambda fd: None)
         patch.setattr(os, "fdatasync", lambda fd: None)
-        patch.setattr(logging_setup.Logger, "_log", lambda *message: said(message[3]))
-        patch.setattr(drain, "notify_user", said)
-        try:
-            yield patch
-        finally:
-            trio._core._run._r.setstate(order)
+        patch.setattr(logging_setup.Logger, "_log", lambda *message: said_here(message[3]))
+        patch.setattr(drain, "notify_user", said_here)
+        yield patch
