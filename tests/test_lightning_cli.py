@@ -166,6 +166,14 @@ def test_callbacks_are_known_by_their_short_names() -> None:
     assert isinstance(rates, nb.LearningRateMonitor)
 
 
+@pytest.mark.parametrize("name", ["ModelSummary", "RichModelSummary"])
+def test_a_summary_needs_no_arguments_but_its_own(name: str) -> None:
+    cli = made(f"--trainer.callbacks+={name}", "--trainer.callbacks.max_depth=2")
+
+    summary = next(each for each in cli.trainer.callbacks if isinstance(each, nb.ModelSummary))
+    assert summary.max_depth == 2
+
+
 def test_sinks_are_known_by_their_short_names() -> None:
     cli = made("--trainer.logger=JSONLines", "--trainer.sinks=[{class_path: TensorBoard}]")
 

@@ -58,7 +58,8 @@ class ModelSummary(Callback):
         for name in ("total_training_modes", "total_flops"):
             if has_all or name in takes:
                 told[name] = getattr(summary, name)
-        self.summarize(**told, **self._summarize_kwargs)
+        # Merged, for parsers made of signatures not to take what is told for arguments of ours.
+        self.summarize(**(told | self._summarize_kwargs))
 
     @staticmethod
     def summarize(
