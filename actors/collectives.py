@@ -116,6 +116,14 @@ class Collectives(StaysInRun):
         """What gives steps their precision."""
         return self._device
 
+    def connect(self, model: Any) -> None:
+        """Take a module that was not trained here, such as to save a checkpoint of it.
+
+        Args:
+            model: the module.
+        """
+        self.lightning_module = model
+
     def setup_optimizers(self, trainer: Any = None) -> None:
         """Call ``configure_optimizers`` anew, for loops that train several times.
 

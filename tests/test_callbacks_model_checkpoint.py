@@ -769,3 +769,42 @@ def test_the_method_that_saves_may_be_called_by_users(tmp_path: Path) -> None:
     run.fit(Small(), loader(4))
 
     assert nb.load_checkpoint(tmp_path / "extra")["global_step"] == 1
+
+
+def test_an_override_of_what_is_the_best_names_it_otherwise(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+
+    class Exports(ModelCheckpoint):
+        """Saves a file instead, as packages do that have a format of their own."""
+
+        def _update_best_and_save(self, current: Any, trainer: Any, candidates: Any) -> None:
+            assert isinstance(current, torch.Tensor)
+            assert candidates["val"] == current
+            name = self.format_checkpoint_name(self._monitor_candidates(trainer))
+            super()._update_best_and_save(current, trainer, candidates)
+            assert name == self.best_model_path
+            self.best_model_path += ".pt"
+            torch.save(nb.load_checkpoint(name)["state_dict"], self.best_model_path)
+
+        def _remove_checkpoint(self, trainer: Any, filepath: str) -> None:
+            super()._remove_checkpoint(trainer, filepath)
+            Path(f"{filepath}.pt").unlink()
+
+    callback = Exports(kept, "{epoch}-{val}", monitor="val")
+    run_scripted(tmp_path, [3, 2, 4, 1], callback)
+
+    assert callback.best_model_path == str(kept / "epoch=3-val=1.0.pt")
+    assert names(kept) == ["epoch=3-val=1.0", "epoch=3-val=1.0.pt"]
+    assert "net.0.weight" in torch.load(callback.best_model_path)
+
+
+def test_without_validation_a_metric_that_is_not_there_is_warned_of_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    callback = checkpoints(tmp_path, monitor="val_loss", save_last=True)
+    run = trainer(tmp_path, max_epochs=2, callbacks=[callback])
+    run.fit(Small(), loader(8))
+
+    assert capsys.readouterr().err.count("no checkpoint is one of the best") == 1
+    assert callback.best_model_path == ""
+    assert nb.load_checkpoint(callback.last_model_path)["epoch"] == 2

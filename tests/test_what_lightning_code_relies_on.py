@@ -623,3 +623,13 @@ def test_the_source_of_training_data_is_known(tmp_path: Path, is_given: bool) ->
     run.fit(Asks(), given)
 
     assert run.global_step == 1
+
+
+def test_a_module_that_was_not_trained_is_saved_once_it_is_connected(tmp_path: Path) -> None:
+    run, module = trainer(tmp_path), Small()
+    run.strategy.connect(module)
+
+    run.save_checkpoint(tmp_path / "saved")
+
+    assert run.lightning_module is module
+    assert nb.load_checkpoint(tmp_path / "saved")["global_step"] == 0

@@ -181,6 +181,8 @@ class ModelCheckpoint(Checkpoint):
         self._only_last = False  # the pending checkpoint is only for ``last``
         self._saved_step = -1
         self._writes: Callable[[Path], None] | None = None  # while an override saves
+        self._keeps: Callable[[], None] | None = None  # while a checkpoint is considered
+        self._considered: dict[str, float] | None = None  # its values
         self._given_kth_path: str | None = None
         self._given_kth_value: Tensor | None = None
         self._begin()
@@ -189,6 +191,7 @@ class ModelCheckpoint(Checkpoint):
 
     def _begin(self) -> None:
         self._is_due = self._epoch_is_over = self._validated = False
+        self._said_missing = False
         self._waits_for_validation = False  # a checkpoint is due whose metric was not recorded yet
         self._looked_at_step = 0
         self._looked_at_s = 0.0
@@ -375,10 +378,14 @@ class ModelCheckpoint(Checkpoint):
     @staticmethod
     def _candidates(trainer: "Trainer") -> dict[str, float]:
         """Return the values for names and for the monitored metric, the same on all ranks."""
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        metrics |= {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        metrics = ModelCheckpoint._values(trainer)
         found: dict[str, float] = trainer.agreed("values for ModelCheckpoint", metrics)
         return found
+
+    @staticmethod
+    def _values(trainer: "Trainer") -> dict[str, float]:
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        return metrics | {"epoch": trainer.current_epoch, "step": trainer.global_step}
 
     # -- which -------------------------------------------------------------------------------
 
@@ -405,14 +412,31 @@ class ModelCheckpoint(Checkpoint):
             return
         trainer.checkpointer.wait()  # afterwards, checkpoints that failed are not kept any more
         chosen, score = False, None
-        if not only_last:
-            if self.monitor is not None and self.monitor not in candidates:
-                self._miss(trainer, candidates)
+        if not only_last and self.monitor is not None and self.monitor not in candidates:
+            self._miss(trainer, candidates)
+            if trainer.loaders.can_validate:
                 return
+            only_last = True
+        if not only_last:
             chosen, score = self._judge(trainer, candidates)
             chosen = trainer.agreed("whether a checkpoint is one of the best", chosen)
         if not chosen and not self.save_last:
             return
+        self._keeps = partial(self._keep, trainer, candidates, chosen, score)
+        self._considered = candidates
+        try:
+            if chosen and score is not None:
+                self._update_best_and_save(score, trainer, self._monitor_candidates(trainer))
+            else:
+                self._keeps()
+        finally:
+            self._keeps = self._considered = None
+
+    def _keep(
+        self, trainer: "Trainer", candidates: dict[str, float], chosen: bool, score: Tensor | None
+    ) -> None:
+        """Save a checkpoint, and remove those no longer kept."""
+        step = int(candidates["step"])
         self._warn_unknown_names(candidates)
         before = {*self._kept, self._newest}
         leaving = {path for path in before - self._staying(chosen) if _is_own(path)}
@@ -461,7 +485,9 @@ class ModelCheckpoint(Checkpoint):
         An override finds it complete on disk when the method that it overrides has returned.
         """
         save, weights_only = trainer.checkpointer.save, self.save_weights_only
-        if not self._is_overridden("_save_checkpoint", "_remove_checkpoint"):
+        if not self._is_overridden(
+            "_save_checkpoint", "_remove_checkpoint", "_update_best_and_save"
+        ):
             save(Path(path), weights_only, tidy_up, take_back, replaces)
             return
         failures: list[Callable[[], None]] = []
@@ -486,6 +512,17 @@ class ModelCheckpoint(Checkpoint):
             each()
 
     # Under Lightning's names, because code overrides them, to save in a form of its own.
+
+    def _monitor_candidates(self, trainer: "Trainer") -> dict[str, Tensor]:
+        """Return the values for names and for the monitored metric, as tensors."""
+        values = self._considered or self._values(trainer)
+        return {name: torch.tensor(value) for name, value in values.items()}
+
+    def _update_best_and_save(
+        self, current: Tensor, trainer: "Trainer", monitor_candidates: dict[str, Tensor]
+    ) -> None:
+        if self._keeps is not None:
+            self._keeps()
 
     def _save_checkpoint(self, trainer: "Trainer", filepath: str) -> None:
         if self._writes is None:
@@ -576,9 +613,16 @@ class ModelCheckpoint(Checkpoint):
             f"ModelCheckpoint(monitor={self.monitor!r}): no such metric was recorded; recorded: "
             f"{known}"
         )
-        if self._validated or not trainer.loaders.can_validate:
+        if self._validated:
             raise UsageError(message + "; log it, or leave monitor out to keep the newest")
-        _log.warning(message)  # validation, which may record it, is still to run
+        if trainer.loaders.can_validate:  # validation, which may record it, is still to run
+            _log.warning(message)
+        elif not self._said_missing:
+            self._said_missing = True
+            _log.warning(
+                f"{message}, and fit does not validate: no checkpoint is one of the best; log the "
+                "metric, or leave monitor out to keep the newest"
+            )
 
     # -- names -------------------------------------------------------------------------------
 
