@@ -1,7 +1,9 @@
-"""What modules for Lightning 1.x have: a summary of themselves, and their size."""
+"""What modules for Lightning have under other names: a summary, their size, private names."""
 
 from collections.abc import Callable
 from typing import Any
+
+import torch
 
 from .module_summary import ModuleSummary
 
@@ -27,7 +29,10 @@ class _GivesWay:
 
 
 class FormerModule:
-    """Has names of 1.x that Lightning 2 has removed; a module may use them otherwise."""
+    """Has names of 1.x that Lightning 2 has removed, and private ones that modules read.
+
+    A module may use them otherwise.
+    """
 
     @_GivesWay
     def summarize(self: Any) -> Callable[..., ModuleSummary]:
@@ -47,3 +52,15 @@ class FormerModule:
     def use_amp(self: Any) -> bool:
         """Whether the Trainer trains in mixed precision."""
         return self._trainer is not None and self._trainer.use_amp
+
+    @_GivesWay
+    def _device(self: Any) -> torch.device:
+        """The device, under the name by which modules for Lightning read it."""
+        device: torch.device = self.device
+        return device
+
+    @_GivesWay
+    def _dtype(self: Any) -> torch.dtype:
+        """The dtype, under the name by which modules for Lightning read it."""
+        dtype: torch.dtype = self.dtype
+        return dtype

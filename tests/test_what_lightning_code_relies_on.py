@@ -633,3 +633,24 @@ def test_a_module_that_was_not_trained_is_saved_once_it_is_connected(tmp_path: P
 
     assert run.lightning_module is module
     assert nb.load_checkpoint(tmp_path / "saved")["global_step"] == 0
+
+
+def test_device_and_dtype_are_read_by_their_private_names_and_may_be_used_otherwise(
+    tmp_path: Path,
+) -> None:
+    class Reads(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            assert self._device == torch.device("cpu")
+            assert self._dtype == torch.float64
+            return super().training_step(batch, batch_idx)
+
+    class Sets(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self._dtype: Any = "float16"
+            self._device: Any = torch.nn.Linear(1, 1)
+
+    trainer(tmp_path, max_steps=1, precision="64-true").fit(Reads(), loader(4))
+
+    assert Sets()._dtype == "float16"
+    assert isinstance(Sets()._device, torch.nn.Linear)
