@@ -143,6 +143,10 @@ HOME_OF = {
         ),
         ".compat.conversions",
     ),
+    "cli_lightning_logo": ".compat.utilities",
+    "_module_available": ".compat.availability",
+    **dict.fromkeys(("MNIST", "MNISTDataModule", "WikiText2"), ".compat.demo_data"),
+    **dict.fromkeys(("LightningTransformer", "Transformer"), ".compat.demo_transformer"),
     "Throughput": ".actors.throughput",
     "WriteInterval": ".actors.callbacks.prediction_writer",
     "Metric": "torchmetrics",
@@ -219,6 +223,7 @@ HOME_OF = {
 
 OTHER_NAME_OF = {
     "Tqdm": "tqdm",
+    "_module_available": "module_available",
     "AttributeDict": "Hyperparameters",
     "_AcceleratorConnector": "AcceleratorConnector",
     **dict.fromkeys(("_load", "load"), "load_checkpoint_or_file"),

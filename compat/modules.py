@@ -9,12 +9,23 @@ from types import ModuleType
 from typing import Any
 
 from .._lazy import is_import
+from .availability import flag
 from .counterparts import HOME_OF, OTHER_NAME_OF, advice_for, name_within
 from .paths import NAMES_AT, ROOTS
 
 VERSION = "2.6.5"
 """Of Lightning, whose names stand in the table."""
 
+_WITH_FLAGS = {
+    f"{package}.{path}"
+    for package in (
+        "lightning.pytorch",
+        "lightning.fabric",
+        "pytorch_lightning",
+        "lightning_fabric",
+    )
+    for path in ("utilities", "utilities.imports")
+}
 _NIGHTBUS = __package__.rpartition(".")[0]
 
 
@@ -104,6 +115,8 @@ def _getattr_of(module: str, path: str) -> Callable[[str], Any]:
             from .absent import stand_in  # which imports torch
 
             return stand_in(name, advice_for(path, name))
+        if path in _WITH_FLAGS and (value := flag(name)) is not None:
+            return value
         message = f"module {module!r} has no attribute {name!r}"
         if name.startswith("__"):  # asked for by Python and its tools
             raise AttributeError(message)

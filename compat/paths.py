@@ -7,7 +7,7 @@ and those of the modules directly below it.
 """
 
 _PYTORCH = {
-    "": "Callback LightningDataModule LightningModule Trainer seed_everything",
+    "": ("Callback LightningDataModule LightningModule Trainer cli_lightning_logo seed_everything"),
     "accelerators": "AcceleratorRegistry TPUAccelerator HPUAccelerator IPUAccelerator",
     "accelerators.accelerator": "Accelerator",
     "accelerators.cpu": "CPUAccelerator",
@@ -74,6 +74,9 @@ _PYTORCH = {
         "ManualOptimBoringModel RandomDataset RandomDictDataset RandomIterableDataset "
         "RandomIterableDatasetWithLen"
     ),
+    "demos.lstm": "LightningLSTM SequenceSampler SimpleLSTM",
+    "demos.mnist_datamodule": "MNIST MNISTDataModule",
+    "demos.transformer": "LightningTransformer Transformer WikiText2",
     "lite": "LightningLite",
     "loggers": "",
     "loggers.base": (
@@ -196,6 +199,7 @@ _PYTORCH = {
     "utilities.enums": "GradClipAlgorithmType LightningEnum",
     "utilities.exceptions": "MisconfigurationException SIGTERMException",
     "utilities.grads": "grad_norm",
+    "utilities.imports": "_module_available",
     "utilities.memory": (
         "garbage_collection_cuda get_model_size_mb is_cuda_out_of_memory is_cudnn_snafu "
         "is_oom_error is_out_of_cpu_memory recursive_detach"
@@ -259,6 +263,7 @@ _FABRIC = {
     "utilities.distributed": "DistributedSamplerWrapper is_shared_filesystem",
     "utilities.enums": "LightningEnum",
     "utilities.exceptions": "MisconfigurationException",
+    "utilities.imports": "",
     "utilities.rank_zero": _PYTORCH["utilities.rank_zero"],
     "utilities.seed": _PYTORCH["utilities.seed"],
     "utilities.spike": "TrainingSpikeException",

@@ -238,3 +238,8 @@ def is_param_in_hook_signature(
     names = spec.args[1:]
     is_taken = param in names or (not explicit and spec.varargs is not None)
     return is_taken or (min_args is not None and len(names) >= min_args)
+
+
+def cli_lightning_logo() -> None:
+    """Print the library's name, where Lightning's examples print its logo."""
+    print("nightbus")
