@@ -93,6 +93,22 @@ def test_a_method_of_ones_own_prunes_all_together(tmp_path: Path) -> None:
     assert not (weight(module, "net.0") > 0).any()
 
 
+def test_an_epoch_for_which_the_function_returns_none_prunes_nothing(tmp_path: Path) -> None:
+    def amount(epoch: int) -> float | None:
+        return 0.5 if epoch == 1 else None
+
+    module = Small()
+    callback = nb.ModelPruning("l1_unstructured", amount=amount)
+    run = trainer(tmp_path, max_epochs=1, callbacks=[callback])
+    run.fit(module, loader(8))
+    assert (weight(module, "net.0") != 0).all()
+
+    run.fit_loop.max_epochs = 3
+    run.fit(module, loader(8))
+
+    assert (weight(module, "net.0") == 0).any()
+
+
 def test_the_winning_ticket_begins_where_training_began(tmp_path: Path) -> None:
     module, before = Small(), Small()
     callback = nb.ModelPruning("l1_unstructured", use_lottery_ticket_hypothesis=True)

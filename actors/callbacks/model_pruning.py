@@ -54,7 +54,7 @@ class ModelPruning(Callback):
         use_global_unstructured: compare the values of all parameters with each other; otherwise
             each parameter is pruned by itself.
         amount: how much to prune each time: a share from 0 to 1 of what is left, or a number of
-            values; or a function of the epoch that returns it.
+            values; or a function of the epoch that returns it, or None to prune nothing.
         apply_pruning: whether to prune; or a function of the epoch that returns it.
         make_pruning_permanent: put the pruned values into the parameters when training ends, and in
             checkpoints; otherwise they keep the form of torch.nn.utils.prune, ``weight_orig`` and
@@ -82,7 +82,7 @@ class ModelPruning(Callback):
         parameters_to_prune: Parameters | None = (),
         parameter_names: Sequence[str] | None = None,
         use_global_unstructured: bool = True,
-        amount: Amount | Callable[[int], Amount] = 0.5,
+        amount: Amount | Callable[[int], Amount | None] = 0.5,
         apply_pruning: bool | Callable[[int], bool] = True,
         make_pruning_permanent: bool = True,
         use_lottery_ticket_hypothesis: bool | Callable[[int], bool] = True,
@@ -290,8 +290,10 @@ class ModelPruning(Callback):
         epoch = trainer.current_epoch
         applies = self._applies(epoch) if callable(self._applies) else self._applies
         amount = self._amount(epoch) if callable(self._amount) else self._amount
+        if not applies or amount is None:
+            return
         _check_amount(amount)
-        if not applies or not amount:
+        if amount == 0:
             return
         self.apply_pruning(amount)
         if not trainer.world.is_alone:  # a random choice is that of rank 0
@@ -388,7 +390,7 @@ def _check_amount(amount: Any) -> None:
     if not is_number or amount < 0 or (isinstance(amount, float) and amount > 1):
         raise UsageError(
             f"amount={amount!r}: expected a share from 0.0 to 1.0, a number of values, or a "
-            "function of the epoch that returns one"
+            "function of the epoch that returns one, or None"
         )
 
 
