@@ -30,6 +30,9 @@ def _is_of_precision(*names: str) -> Callable[[Any], bool]:
 _IS_MIXED = _is_of_precision("16-mixed", "bf16-mixed")
 _WHAT_IS: dict[str, Callable[[Any], bool]] = {
     "Strategy": _is_strategy,
+    "TrainingTypePlugin": _is_strategy,
+    "ParallelPlugin": lambda value: isinstance(value, DDPStrategy),
+    "SingleDevicePlugin": _is_of_one_device,
     "ParallelStrategy": lambda value: isinstance(value, DDPStrategy),
     "SingleDeviceStrategy": lambda value: (
         _is_strategy(value) and not isinstance(value, DDPStrategy)
@@ -37,6 +40,7 @@ _WHAT_IS: dict[str, Callable[[Any], bool]] = {
     "Precision": lambda value: isinstance(value, Device),
     "PrecisionPlugin": lambda value: isinstance(value, Device),
     "MixedPrecision": _IS_MIXED,
+    "MixedPrecisionPlugin": _IS_MIXED,
     "NativeMixedPrecisionPlugin": _IS_MIXED,
     "HalfPrecision": _is_of_precision("16-true", "bf16-true"),
     "DoublePrecision": _is_of_precision("64-true"),

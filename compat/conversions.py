@@ -1,7 +1,8 @@
 """Small conversions that code written for Lightning imports."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from importlib import import_module
 from typing import Any
 
@@ -105,6 +106,25 @@ def move_data_to_device(batch: Any, device: torch.device | str) -> Any:
         device: where to.
     """
     return trees.move_data_to_device(batch, torch.device(device))
+
+
+def auto_move_data(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a module's method get its arguments on the module's device; a decorator.
+
+    Args:
+        function: the method, such as ``forward``.
+    """
+
+    @wraps(function)
+    def moved(module: Any, *args: Any, **kwargs: Any) -> Any:
+        device = module.device
+        return function(
+            module,
+            *move_data_to_device(args, device),
+            **{name: move_data_to_device(value, device) for name, value in kwargs.items()},
+        )
+
+    return moved
 
 
 def convert_to_tensors(data: Any, device: torch.device | str) -> Any:

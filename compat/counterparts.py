@@ -29,6 +29,7 @@ HOME_OF = {
             "EPOCH_OUTPUT",
             "_DEVICE",
             "_EVALUATE_OUTPUT",
+            "_METRIC",
             "_OUT_DICT",
             "_PREDICT_OUTPUT",
             "FLOAT16_EPSILON",
@@ -54,6 +55,8 @@ HOME_OF = {
             "apply_to_collection",
             "apply_to_collections",
             "disable_possible_user_warnings",
+            "_get_rank",
+            "_logger",
             "is_overridden",
             "is_param_in_hook_signature",
             "rank_prefixed_message",
@@ -126,6 +129,7 @@ HOME_OF = {
     ),
     **dict.fromkeys(
         (
+            "auto_move_data",
             "convert_inf",
             "convert_tensors_to_scalars",
             "convert_to_tensors",
@@ -244,7 +248,10 @@ OTHER_NAME_OF = {
 }
 """Name -> what the same thing is called in ``nightbus``."""
 
-_OTHERWISE_IN = {("utilities.model_summary", "ModelSummary"): "ModuleSummary"}
+_OTHERWISE_IN = {
+    ("core.memory", "ModelSummary"): "ModuleSummary",
+    ("utilities.model_summary", "ModelSummary"): "ModuleSummary",
+}
 """A package and a name that means something else in it -> the name of that."""
 
 _ALL_HERE = "everything is in nightbus itself: use nightbus"
@@ -299,12 +306,27 @@ _INSTEAD = {
         "nothing is sharded, so that each checkpoint has the whole weights",
     ),
     **dict.fromkeys(
-        ("CheckpointHooks", "DataHooks", "ModelHooks", "DeviceDtypeModuleMixin"),
+        (
+            "CheckpointHooks",
+            "DataHooks",
+            "DeviceDtypeModuleMixin",
+            "ModelHooks",
+            "_DeviceDtypeModuleMixin",
+        ),
         "use LightningModule or LightningDataModule, which have these methods",
     ),
     **dict.fromkeys(
         ("from_compiled", "to_uncompiled"),
         "give trainer.fit what torch.compile returns; names of weights are plain nevertheless",
+    ),
+    **dict.fromkeys(
+        (
+            "LightningDataParallel",
+            "LightningDistributedDataParallel",
+            "LightningDistributedModule",
+            "unwrap_lightning_module",
+        ),
+        "use the module itself: it is not wrapped",
     ),
     "save_hyperparameters": "call self.save_hyperparameters() in __init__",
     "is_shared_filesystem": "nothing asks for it: rank 0 writes checkpoints",
@@ -318,13 +340,8 @@ _INSTEAD = {
     "atomic_save": "use pathlib and torch.save: files are local",
     **dict.fromkeys(
         (
-            "FSDPStrategy",
-            "DeepSpeedStrategy",
-            "ModelParallelStrategy",
-            "DataParallelStrategy",
-            "DDPFullyShardedStrategy",
-            "DDPShardedStrategy",
-            "XLAStrategy",
+            *NAMES_AT["lightning.pytorch.plugins.training_type"],
+            *NAMES_AT["lightning.pytorch.strategies"],
         ),
         _COPIES,
     ),

@@ -7,7 +7,10 @@ and those of the modules directly below it.
 """
 
 _PYTORCH = {
-    "": ("Callback LightningDataModule LightningModule Trainer cli_lightning_logo seed_everything"),
+    "": (
+        "Callback EvalResult LightningDataModule LightningModule TrainResult Trainer _logger "
+        "cli_lightning_logo seed_everything"
+    ),
     "accelerators": "AcceleratorRegistry TPUAccelerator HPUAccelerator IPUAccelerator",
     "accelerators.accelerator": "Accelerator",
     "accelerators.cpu": "CPUAccelerator",
@@ -57,11 +60,14 @@ _PYTORCH = {
     ),
     "core": "",
     "core.datamodule": "LightningDataModule",
+    "core.decorators": "auto_move_data",
     "core.hooks": "CheckpointHooks DataHooks ModelHooks",
     "core.lightning": "LightningModule",
+    "core.memory": "ModelSummary get_model_size_mb",
     "core.mixins": "DeviceDtypeModuleMixin HyperparametersMixin",
     "core.mixins.hparams_mixin": "HyperparametersMixin",
     "core.module": "LightningModule",
+    "core.step_result": "EvalResult TrainResult",
     "core.optimizer": "LightningOptimizer",
     "core.saving": (
         "get_filesystem "
@@ -111,13 +117,19 @@ _PYTORCH = {
     "loops.optimization.manual_loop": "ManualOptimization",
     "loops.optimization.optimizer_loop": "OptimizerLoop",
     "metrics": "Metric",
-    "overrides": "",
+    "metrics.metric": "Metric",
+    "overrides": "LightningDistributedModule",
+    "overrides.base": "unwrap_lightning_module",
+    "overrides.data_parallel": "LightningDataParallel LightningDistributedDataParallel",
     "overrides.distributed": "UnrepeatedDistributedSampler",
     "plugins": "",
+    "plugins.ddp_plugin": "DDPPlugin",
     "plugins.environments": (
         "ClusterEnvironment KubeflowEnvironment LSFEnvironment LightningEnvironment "
-        "SLURMEnvironment TorchElasticEnvironment"
+        "MPIEnvironment SLURMEnvironment TorchElasticEnvironment XLAEnvironment"
     ),
+    "plugins.environments.cluster_environment": "ClusterEnvironment",
+    "plugins.environments.lightning_environment": "LightningEnvironment",
     "plugins.environments.slurm_environment": "SLURMEnvironment",
     "plugins.io": "AsyncCheckpointIO CheckpointIO TorchCheckpointIO XLACheckpointIO",
     "plugins.io.checkpoint_io": "CheckpointIO",
@@ -126,15 +138,19 @@ _PYTORCH = {
     "plugins.io.torch_plugin": "TorchCheckpointIO",
     "plugins.layer_sync": "LayerSync TorchSyncBatchNorm",
     "plugins.precision": (
-        "BitsandbytesPrecision DeepSpeedPrecision DoublePrecision FSDPPrecision HalfPrecision "
-        "MixedPrecision NativeMixedPrecisionPlugin Precision PrecisionPlugin "
+        "ApexMixedPrecisionPlugin BitsandbytesPrecision DeepSpeedPrecision DoublePrecision "
+        "FSDPPrecision HalfPrecision MixedPrecision MixedPrecisionPlugin "
+        "NativeMixedPrecisionPlugin Precision PrecisionPlugin "
         "TransformerEnginePrecision XLAPrecision"
     ),
     "plugins.precision.amp": "MixedPrecision",
     "plugins.precision.native_amp": "NativeMixedPrecisionPlugin",
     "plugins.precision.precision": "Precision",
     "plugins.precision.precision_plugin": "PrecisionPlugin",
-    "plugins.training_type": "DDPPlugin DDPSpawnPlugin",
+    "plugins.training_type": (
+        "DDP2Plugin DDPFullyShardedPlugin DDPPlugin DDPShardedPlugin DDPSpawnPlugin "
+        "DataParallelPlugin DeepSpeedPlugin ParallelPlugin SingleDevicePlugin TrainingTypePlugin"
+    ),
     "plugins.training_type.ddp": "DDPPlugin",
     "profiler": (
         "AbstractProfiler AdvancedProfiler BaseProfiler PassThroughProfiler Profiler "
@@ -148,7 +164,11 @@ _PYTORCH = {
     "profilers.simple": "SimpleProfiler",
     "profilers.xla": "XLAProfiler",
     "serve": "ServableModule ServableModuleValidator",
-    "strategies": "StrategyRegistry",
+    "strategies": (
+        "BaguaStrategy ColossalAIStrategy DDP2Strategy DDPFullyShardedNativeStrategy "
+        "HPUParallelStrategy HivemindStrategy IPUStrategy SingleHPUStrategy SingleTPUStrategy "
+        "StrategyRegistry TPUSpawnStrategy"
+    ),
     "strategies.ddp": "DDPStrategy",
     "strategies.ddp_spawn": "DDPSpawnStrategy",
     "strategies.deepspeed": "DeepSpeedStrategy",
@@ -162,7 +182,7 @@ _PYTORCH = {
     "strategies.strategy": "Strategy",
     "strategies.single_xla": "SingleDeviceXLAStrategy",
     "strategies.xla": "XLAStrategy",
-    "trainer": "",
+    "trainer": "seed_everything",
     "trainer.connectors": "",
     "trainer.connectors.accelerator_connector": "_AcceleratorConnector",
     "trainer.connectors.logger_connector": "",
@@ -192,9 +212,10 @@ _PYTORCH = {
         "AttributeDict extract_batch_size has_iterable_dataset has_len sized_len "
         "suggested_max_num_workers"
     ),
+    "utilities.deepspeed": "convert_zero_checkpoint_to_fp32_state_dict",
     "utilities.distributed": (
-        "ReduceOp distributed_available gather_all_tensors is_shared_filesystem rank_zero_debug "
-        "rank_zero_info rank_zero_only rank_zero_warn"
+        "ReduceOp _get_rank distributed_available gather_all_tensors is_shared_filesystem "
+        "rank_zero_debug rank_zero_info rank_zero_only rank_zero_warn"
     ),
     "utilities.enums": "GradClipAlgorithmType LightningEnum",
     "utilities.exceptions": "MisconfigurationException SIGTERMException",
@@ -205,6 +226,7 @@ _PYTORCH = {
         "is_oom_error is_out_of_cpu_memory recursive_detach"
     ),
     "utilities.metrics": "metrics_to_scalars",
+    "utilities.migration": "migrate_checkpoint",
     "utilities.model_helpers": "get_torchvision_model is_overridden",
     "utilities.model_summary": (
         "LEFTOVER_PARAMS_NAME LayerSummary ModelSummary NOT_APPLICABLE UNKNOWN_SIZE "
@@ -214,6 +236,7 @@ _PYTORCH = {
         "LEFTOVER_PARAMS_NAME LayerSummary ModelSummary NOT_APPLICABLE UNKNOWN_SIZE "
         "get_formatted_model_size get_human_readable_count parse_batch_shape summarize"
     ),
+    "utilities.model_utils": "is_overridden",
     "utilities.optimizer": "optimizer_to_device optimizers_to_device",
     "utilities.parameter_tying": "find_shared_parameters set_shared_parameters",
     "utilities.parsing": (
@@ -222,7 +245,7 @@ _PYTORCH = {
         "save_hyperparameters str_to_bool str_to_bool_or_int str_to_bool_or_str"
     ),
     "utilities.rank_zero": (
-        "LightningDeprecationWarning WarningCache rank_prefixed_message rank_zero_debug "
+        "LightningDeprecationWarning WarningCache _get_rank rank_prefixed_message rank_zero_debug "
         "rank_zero_deprecation rank_zero_info rank_zero_only rank_zero_warn"
     ),
     "utilities.seed": "isolate_rng pl_worker_init_function reset_seed seed_everything",
@@ -231,8 +254,9 @@ _PYTORCH = {
     "utilities.types": (
         "EPOCH_OUTPUT EVAL_DATALOADERS LRSchedulerConfig LRSchedulerPLType LRSchedulerType "
         "LRSchedulerTypeUnion OptimizerConfig OptimizerLRScheduler OptimizerLRSchedulerConfig "
-        "STEP_OUTPUT TRAIN_DATALOADERS _EVALUATE_OUTPUT _PREDICT_OUTPUT"
+        "STEP_OUTPUT TRAIN_DATALOADERS _EVALUATE_OUTPUT _METRIC _PREDICT_OUTPUT"
     ),
+    "utilities.upgrade_checkpoint": "upgrade_checkpoint",
     "utilities.warnings": (
         "LightningDeprecationWarning PossibleUserWarning WarningCache "
         "disable_possible_user_warnings rank_zero_deprecation rank_zero_warn"
@@ -253,13 +277,17 @@ _FABRIC = {
     "plugins.io.torch_io": "TorchCheckpointIO",
     "plugins.precision": _PYTORCH["plugins.precision"],
     "plugins.precision.precision": "Precision",
-    "strategies": "DDPStrategy DeepSpeedStrategy FSDPStrategy ModelParallelStrategy Strategy",
+    "strategies": (
+        "DDPStrategy DataParallelStrategy DeepSpeedStrategy FSDPStrategy ModelParallelStrategy "
+        "SingleDeviceStrategy Strategy XLAStrategy"
+    ),
     "utilities": "",
     "utilities.apply_func": (
         "apply_to_collection convert_tensors_to_scalars convert_to_tensors move_data_to_device"
     ),
     "utilities.cloud_io": "_load get_filesystem",
     "utilities.data": "AttributeDict has_iterable_dataset has_len suggested_max_num_workers",
+    "utilities.device_dtype_mixin": "_DeviceDtypeModuleMixin",
     "utilities.distributed": "DistributedSamplerWrapper is_shared_filesystem",
     "utilities.enums": "LightningEnum",
     "utilities.exceptions": "MisconfigurationException",

@@ -4,6 +4,7 @@ What Lightning has from ``lightning_utilities``, which torchmetrics brings, is t
 """
 
 import inspect
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from lightning_utilities.core.rank_zero import rank_zero_warn as _rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torchmetrics import Metric
 
 from ..actors import Callback, LightningDataModule, LightningModule
 from ..actors.overrides import is_own, is_own_of
@@ -34,6 +36,7 @@ announce_rank()  # without which the functions above raise
 
 __all__ = ["LightningEnum"]
 
+_logger = logging.getLogger("pytorch_lightning")
 FLOAT16_EPSILON = torch.finfo(torch.float16).eps
 FLOAT32_EPSILON = torch.finfo(torch.float32).eps
 FLOAT64_EPSILON = torch.finfo(torch.float64).eps
@@ -41,6 +44,7 @@ STEP_OUTPUT: TypeAlias = Tensor | Mapping[str, Any] | None
 """What a step returns."""
 EPOCH_OUTPUT: TypeAlias = list[STEP_OUTPUT]
 """What ``training_epoch_end`` and the like are given."""
+_METRIC: TypeAlias = Metric | Tensor | int | float
 _DEVICE: TypeAlias = torch.device | str | int
 _OUT_DICT: TypeAlias = dict[str, Tensor]
 _EVALUATE_OUTPUT: TypeAlias = list[Mapping[str, float]]
@@ -243,3 +247,8 @@ def is_param_in_hook_signature(
 def cli_lightning_logo() -> None:
     """Print the library's name, where Lightning's examples print its logo."""
     print("nightbus")
+
+
+def _get_rank() -> int:
+    """Return the rank of this process, 0 before there are several."""
+    return int(getattr(rank_zero_only, "rank", 0))

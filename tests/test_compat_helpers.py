@@ -283,3 +283,41 @@ def test_test_tubes_logger_writes_event_files_where_it_did(tmp_path: Path) -> No
     assert run.logger.log_dir == str(folder / "tf")
     assert [path.name[:20] for path in (folder / "tf").glob("events*")] == ["events.out.tfevents."]
     assert isinstance(logger, nb.TensorBoardLogger)
+
+
+def test_data_is_moved_to_the_device_of_a_module_by_a_decorator() -> None:
+    decorators: Any = import_module("nightbus.compat.pytorch_lightning.core.decorators")
+
+    class Predicts(Small):
+        @decorators.auto_move_data  # type: ignore[untyped-decorator]
+        def forward(self, x: Any, also: Any = None) -> Any:
+            return x["x"].device, also.device
+
+    meta = torch.device("meta")
+
+    assert Predicts().to(meta)({"x": torch.ones(1)}, also=torch.ones(1)) == (meta, meta)
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "advice"),
+    [
+        ("overrides.data_parallel", "LightningDataParallel", "use the module itself"),
+        ("plugins", "DeepSpeedPlugin", "a copy of the module on each device"),
+        ("plugins.environments", "MPIEnvironment", "srun and mpirun are recognised"),
+        ("strategies", "ColossalAIStrategy", "a copy of the module on each device"),
+        ("utilities.deepspeed", "convert_zero_checkpoint_to_fp32_state_dict", "whole weights"),
+    ],
+)
+def test_what_former_versions_had_says_what_fits_it(path: str, name: str, advice: str) -> None:
+    module = import_module(f"nightbus.compat.pytorch_lightning.{path}")
+
+    with pytest.raises(nb.UsageError, match=rf"{name}\(\).*{advice}"):
+        getattr(module, name)()
+
+
+def test_the_rank_and_the_log_have_names_that_code_imports() -> None:
+    rank_zero: Any = import_module("nightbus.compat.lightning.pytorch.utilities.rank_zero")
+    package: Any = import_module("nightbus.compat.pytorch_lightning")
+
+    assert rank_zero._get_rank() == 0
+    assert package._logger.name == "pytorch_lightning"
