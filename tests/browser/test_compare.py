@@ -54,6 +54,48 @@ def test_a_range_that_is_dragged_along_an_axis_becomes_a_condition_of_the_table(
     assert re.match("lr >= .* and lr <= ", page.get_by_label("condition").input_value())
 
 
+def test_a_finger_marks_a_range_along_an_axis_and_moves_the_page_between_them(
+    board: str, open_page: OpenPage
+) -> None:
+    page = open_page(board, height=600)  # less than there is to see
+    page.get_by_role("button", name="compare").click()
+    canvas = parallel(page).locator("canvas")
+    eventually(lambda: len(mix_of(canvas)) > 10)
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    finger = page.context.new_cdp_session(page)
+
+    def draw(x: float, low: float, high: float) -> None:
+        """From one height to another, as shares of the canvas's."""
+        for step in range(9):
+            place = {"x": x, "y": box["y"] + (low + (high - low) * step / 8) * box["height"]}
+            kind = "touchMove" if step else "touchStart"
+            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [place]})
+        finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    draw(box["x"] + 60, 0.05, 0.4)  # the first axis
+    parallel(page).get_by_text("2 of 6 runs are in the marked ranges").wait_for()
+    assert canvas.bounding_box()["y"] == box["y"]
+
+    draw(box["x"] + 60 + (box["width"] - 120) / 6, 0.4, 0.05)  # half-way to the second
+    eventually(lambda: canvas.bounding_box()["y"] < box["y"])
+    parallel(page).get_by_text("2 of 6 runs are in the marked ranges").wait_for()
+
+
+def test_a_tap_on_a_line_opens_its_run(page: Any) -> None:
+    canvas = parallel(page).locator("canvas")
+    eventually(lambda: len(mix_of(canvas)) > 10)
+    box = canvas.bounding_box()
+    finger = page.context.new_cdp_session(page)
+    on_the_first_axis = {"x": box["x"] + 63, "y": box["y"] + 26}  # where both of 0.1 begin
+
+    touch = {"type": "touchStart", "touchPoints": [on_the_first_axis]}
+    finger.send("Input.dispatchTouchEvent", touch)
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    page.get_by_role("row", name="lr 0.1").wait_for()
+
+
 def test_a_click_on_a_line_opens_its_run(page: Any, runs: Runs) -> None:
     canvas = parallel(page).locator("canvas")
     eventually(lambda: len(mix_of(canvas)) > 10)

@@ -34,7 +34,7 @@ export function ParallelCoordinates(props: PlotProps & {
   const canvas = useRef<HTMLCanvasElement>(null);
   const [spans, setSpans] = useState<Spans>({});
   const [under, setUnder] = useState<number | null>(null);
-  const drag = useRef<{ axis: number; from: number } | null>(null);
+  const drag = useRef<{ axis: number; from: number; marks: boolean } | null>(null);
   const scales = useMemo(() => names.map((name, at) => scaleOf(name, columns.columns[at] ?? [])), [columns, names.join()]);
   // Where each run crosses each axis, worked out once: thousands of runs are drawn while a range is dragged.
   const shares = useMemo(() => scales.map((scale, axis) => columns.keys.map((_, run) => scale.at(columns.columns[axis]?.[run]))),
@@ -122,19 +122,22 @@ export function ParallelCoordinates(props: PlotProps & {
     const began = drag.current;
     if (!began) return setUnder(nearestRun(x, y, (event.currentTarget as HTMLElement).clientWidth));
     const name = names[began.axis] as string;
-    if (Math.abs(share - began.from) > 0.01) {
+    if (began.marks && Math.abs(share - began.from) > 0.01) {
       setUnder(null); // how many are in the range is said instead
       setSpans((before) => ({ ...before, [name]: [Math.min(share, began.from), Math.max(share, began.from)] }));
     }
   };
   const released = (event: PointerEvent): void => {
-    const { share } = at(event);
+    const { share, x, y } = at(event);
     const began = drag.current;
     drag.current = null;
     if (!began || Math.abs(share - began.from) > 0.01) return;
     const name = names[began.axis] as string;
     if (spans[name]) setSpans(({ [name]: _, ...others }) => others);
-    else if (under !== null) open(columns.keys[under] as string);
+    else {
+      const run = nearestRun(x, y, (event.currentTarget as HTMLElement).clientWidth);
+      if (run !== null) open(columns.keys[run] as string);
+    }
   };
   const condition = names.flatMap((name, axis) => {
     const span = spans[name];
@@ -142,13 +145,17 @@ export function ParallelCoordinates(props: PlotProps & {
   }).join(" and ");
   return (
     <div class="plotted">
-      <canvas ref={canvas} class="many" role="img" onPointerMove={moved} onPointerLeave={() => setUnder(null)}
-        aria-label={`Parallel coordinates of ${columns.keys.length} runs along ${names.join(", ")}. The table has the same values.`}
+      <div class="axes" onPointerMove={moved} onPointerLeave={() => setUnder(null)}
         onPointerDown={(event) => {
           const { axis, share } = at(event);
-          drag.current = { axis, from: share };
+          // A finger that is drawn along an axis marks a range; elsewhere it moves the page.
+          drag.current = { axis, from: share, marks: event.pointerType !== "touch" || event.target !== canvas.current };
           event.currentTarget.setPointerCapture(event.pointerId);
-        }} onPointerUp={released} onPointerCancel={() => { drag.current = null; }} />
+        }} onPointerUp={released} onPointerCancel={() => { drag.current = null; }}>
+        <canvas ref={canvas} class="many" role="img"
+          aria-label={`Parallel coordinates of ${columns.keys.length} runs along ${names.join(", ")}. The table has the same values.`} />
+        {names.map((name, axis) => <i key={name} style={{ left: axisLeft(axis, names.length) }} />)}
+      </div>
       <p class="under">
         {under !== null ? said(columns, names, under)
           : hasSpans ? `${inside} of ${columns.keys.length} runs are in the marked ranges`
@@ -260,6 +267,12 @@ function useSketch(canvas: { current: HTMLCanvasElement | null }, draw: (ctx: Ca
 function axisPlaces(width: number, count: number): (axis: number) => number {
   const side = Math.min(SIDE, width / 8);
   return (axis) => (count > 1 ? side + ((width - 2 * side) * axis) / (count - 1) : width / 2);
+}
+
+/** The same as `axisPlaces`, for the style of an element. */
+function axisLeft(axis: number, count: number): string {
+  const side = `min(${SIDE}px, 12.5%)`;
+  return count > 1 ? `calc(${side} + (100% - 2 * ${side}) * ${axis / (count - 1)})` : "50%";
 }
 
 function height(share: number | null): number {
