@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from inspect import Parameter
 from types import FrameType
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from torch.nn import Module
 
@@ -130,6 +130,14 @@ class HyperparametersMixin:
             found = Hyperparameters()
             object.__setattr__(self, "_hparams", found)
         return found
+
+    if not TYPE_CHECKING:  # to be overridden by a property that is only read
+
+        @hparams.setter
+        def hparams(self, values: Any) -> None:
+            """Keep the items of a mapping, Namespace or dataclass, as in Lightning before 1.3."""
+            frame = inspect.currentframe()
+            self.save_hyperparameters(values, frame=frame.f_back if frame else None)
 
     @property
     def hparams_initial(self) -> Hyperparameters:

@@ -113,3 +113,24 @@ def test_hyperparameters_may_be_kept_from_the_log(tmp_path: Path) -> None:
 
     (started,) = events(run, nb.RunStarted)
     assert started.hparams == {}
+
+
+def test_hyperparameters_that_are_assigned_are_kept_and_given_back(tmp_path: Path) -> None:
+    class Assigns(Small):
+        def __init__(self, hparams: Any) -> None:
+            super().__init__()
+            self.hparams = hparams  # type: ignore[misc]
+            assert self.hparams.width == 3
+
+    run = trainer(tmp_path, max_steps=1)
+    run.fit(Assigns(Namespace(width=3, rate=0.5)), loader(4))
+    run.save_checkpoint(tmp_path / "saved")
+
+    loaded = Assigns.load_from_checkpoint(tmp_path / "saved")
+    assert dict(loaded.hparams) == {"width": 3, "rate": 0.5}
+    assert Assigns({"width": 3}).hparams == {"width": 3}
+
+
+def test_what_has_no_names_cannot_be_assigned_as_hyperparameters() -> None:
+    with pytest.raises(nb.UsageError, match="save_hyperparameters got int"):
+        Small().hparams = 3  # type: ignore[misc, assignment]
