@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, ParamSpec
 
 from ..bus.errors import ArgumentTypeError, UnsupportedArgumentError, UsageError
 from ..bus.system.streams import notify_once, notify_user
-from .arguments import as_plain
+from .arguments import as_plain, check_choice
 from .barebones import barebones_arguments
 
 P = ParamSpec("P")
@@ -322,6 +322,26 @@ def check_former(callback: str, given: Mapping[str, Any], known: Sequence[str]) 
             raise _unknown(callback, name, known)
         own |= meaning(callback, name, value, argument)
     return own
+
+
+def mode_of(callback: str, mode: str, monitor: str | None) -> str:
+    """Return which values are better: those of accuracies in the mode ``auto`` of Lightning 1.2.
+
+    Args:
+        callback: the callback's name.
+        mode: its argument.
+        monitor: the metric.
+
+    Raises:
+        UsageError: there is no such mode.
+    """
+    if mode == "auto":
+        is_accuracy = monitor is not None and ("acc" in monitor or monitor.startswith("fmeasure"))
+        meant = "max" if is_accuracy else "min"
+        _say_what_is_meant(callback, "mode", mode, {"mode": meant})
+        return meant
+    check_choice("mode", mode, ("min", "max"))
+    return mode
 
 
 def former_argument(owner: str, name: str) -> _Unsupported | None:

@@ -638,3 +638,18 @@ def test_a_profiler_that_is_true_is_the_simple_one() -> None:
     former: Any = nb.Trainer
 
     assert isinstance(former(profiler=True, max_epochs=1).profiler, nb.SimpleProfiler)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode"), [("val_acc", "max"), ("fmeasure", "max"), ("val_loss", "min")]
+)
+def test_the_mode_auto_is_that_of_the_metrics_name(
+    monitor: str, mode: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    former: Any = nb
+
+    assert former.EarlyStopping(monitor, mode="auto").mode == mode
+    assert former.ModelCheckpoint(monitor=monitor, mode="auto").mode == mode
+    assert f"EarlyStopping(mode='auto') means mode='{mode}'" in capfd.readouterr().err
+    with pytest.raises(nb.UsageError, match="mode='best': expected one of 'min', 'max'"):
+        former.EarlyStopping(monitor, mode="best")

@@ -14,7 +14,7 @@ from ...bus.system.logging_setup import get_logger
 from ...bus.system.streams import notify_user
 from ..arguments import check_at_least, check_choice
 from ..callback import Callback
-from ..former_arguments import check_former
+from ..former_arguments import check_former, mode_of
 
 if TYPE_CHECKING:
     from ..module import LightningModule
@@ -103,7 +103,7 @@ class EarlyStopping(Callback):
             raise UsageError(f"monitor={monitor!r}: expected the name of a metric")
         if isinstance(min_delta, bool) or not isinstance(min_delta, int | float) or min_delta < 0:
             raise UsageError(f"min_delta={min_delta!r}: expected a number of at least 0")
-        check_choice("mode", mode, ("min", "max"))
+        better = mode_of("EarlyStopping", mode, monitor)
         check_choice("check_on_train_epoch_end", check_on_train_epoch_end, (None, True, False))
         if patience is None:
             raise UsageError("patience=None: expected an int of at least 0")
@@ -112,7 +112,7 @@ class EarlyStopping(Callback):
         self.min_delta = min_delta
         self.patience = patience
         self.verbose = verbose
-        self.mode = mode
+        self.mode = better
         self.strict = strict
         self.check_finite = check_finite
         self.stopping_threshold = stopping_threshold

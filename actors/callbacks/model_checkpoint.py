@@ -23,7 +23,7 @@ from ...bus.system.streams import notify_once, notify_user
 from ..arguments import check_at_least, check_choice
 from ..checkpoints.files import free_name, point_at
 from ..checkpoints.format import is_checkpoint, remove_checkpoint, remove_unfinished
-from ..former_arguments import check_former
+from ..former_arguments import check_former, mode_of
 from .checkpoint import Checkpoint
 from .on_exception_checkpoint import save_failed_run
 
@@ -121,7 +121,7 @@ class ModelCheckpoint(Checkpoint):
         own = check_former("ModelCheckpoint", former, list(signature(type(self)).parameters))
         dirpath, filename = own.get("dirpath", dirpath), own.get("filename", filename)
         every_n_epochs = own.get("every_n_epochs", every_n_epochs)
-        check_choice("mode", mode, ("min", "max"))
+        better = mode_of("ModelCheckpoint", mode, monitor)
         check_choice("save_last", save_last, (None, True, False, "link"))
         check_choice("save_on_train_epoch_end", save_on_train_epoch_end, (None, True, False))
         check_at_least("every_n_train_steps", every_n_train_steps, 0)
@@ -155,7 +155,7 @@ class ModelCheckpoint(Checkpoint):
         self.save_last = save_last
         self.save_top_k = save_top_k
         self.save_weights_only = save_weights_only
-        self.mode = mode
+        self.mode = better
         self.auto_insert_metric_name = auto_insert_metric_name
         self.every_n_train_steps = every_n_train_steps or 0
         self.train_time_interval = train_time_interval
