@@ -112,6 +112,7 @@ _PYTORCH = {
     "loops.epoch.evaluation_epoch_loop": "EvaluationEpochLoop",
     "loops.epoch.prediction_epoch_loop": "PredictionEpochLoop",
     "loops.epoch.training_epoch_loop": "TrainingEpochLoop",
+    "loops.evaluation_loop": "_EvaluationLoop",
     "loops.fit_loop": "FitLoop",
     "loops.optimization": "ManualOptimization OptimizerLoop",
     "loops.optimization.manual_loop": "ManualOptimization",

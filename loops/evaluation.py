@@ -1,7 +1,11 @@
 """EvaluationLoop: validation and test, dataloader by dataloader."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
 
 from ..actors.data.combined_loader import pass_over
 from ..actors.metrics.log_entry import ALL_LOADERS
@@ -14,6 +18,7 @@ from .dataloader import DataloaderLoop
 from .loop import Loop
 from .modes import begin_eval_mode, kept_modes
 from .outputs import in_one
+from .results_table import print_results
 
 
 class EvaluationEpochLoop(DataloaderLoop):
@@ -88,6 +93,23 @@ class EvaluationLoop(Loop):
         """Set the stage; called by the trainer for its validate and test loops."""
         self.stage = self.name = stage
         self._kind = "validation" if stage == "validate" else "test"
+
+    def print_results(self, results: Sequence[Mapping[str, Scalar]]) -> None:
+        """Print what ``validate`` or ``test`` returns, as ``_print_results`` does.
+
+        Args:
+            results: metrics of each dataloader by name.
+        """
+        tensors = [
+            {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+            for values in results
+        ]
+        self._print_results(tensors, self.stage)
+
+    @staticmethod
+    def _print_results(results: list[dict[str, Tensor]], stage: str) -> None:
+        # Under Lightning's name, because code overrides it, to print in a form of its own.
+        print_results(stage, results)
 
     @property
     def done(self) -> bool:

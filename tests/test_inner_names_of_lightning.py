@@ -84,3 +84,34 @@ def test_the_result_of_lr_find_is_of_the_class_in_lightnings_place(tmp_path: Pat
     run = trainer(tmp_path, max_epochs=1)
     found = nb.Tuner(run).lr_find(Small(), loader(8), num_training=3)
     assert isinstance(found, LRFinder)
+
+
+def test_a_loop_that_derives_from_lightnings_prints_results_in_its_own_form(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base: Any = _at("pytorch.loops.evaluation_loop", "_EvaluationLoop")
+
+    class Shows(base):  # type: ignore[misc]
+        @staticmethod
+        def _print_results(results: list[dict[str, torch.Tensor]], stage: str) -> None:
+            print(f"{stage} has {sorted(results[0])} {results[0]['x'].item()}")
+
+    class Own(nb.Trainer):
+        def __init__(self, **given: Any) -> None:
+            super().__init__(**given)
+            self.test_loop = Shows(self, "test", nb.RunningStage.TESTING, inference_mode=True)
+
+    class Logs(Small):
+        def test_step(self, batch: Any, batch_idx: int) -> None:
+            self.log("x", 2.0)
+
+    run = Own(default_root_dir=tmp_path, enable_progress_bar=False)
+    results = run.test(Logs(), loader(4))
+
+    assert results == [{"x": 2.0}]
+    assert "test has ['x'] 2.0" in capsys.readouterr().out
+    with pytest.raises(nb.UsageError, match="inference_mode=False of a loop"):
+        Shows(run, "test", "test", inference_mode=False)
+    run.test_loop = base(run, "test", "test", verbose=False)
+    run.test(Logs(), loader(4))
+    assert "2" not in capsys.readouterr().out

@@ -72,7 +72,6 @@ from .former_names import FormerNames
 from .launch import launch_and_join
 from .open_run import OpenRun
 from .participants import Participants, bar_of
-from .results_table import print_results
 from .run import ending_with_others, run
 from .safe_points import SafePoints
 from .state import TrainerState
@@ -617,7 +616,8 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
     ) -> list[dict[str, Scalar]]:
         results = run(self, function, partial(functions.evaluate, self, function), given) or []
         if verbose and results and self.is_global_zero:
-            print_results(function, results)
+            loop: EvaluationLoop = getattr(self, f"{function}_loop")
+            loop.print_results(results)
         return results
 
     def attach(self, actor: Actor) -> None:

@@ -1,11 +1,10 @@
 """Prints the results of validate and test."""
 
 from collections.abc import Mapping, Sequence
+from typing import SupportsFloat
 
-from ..bus.events import Scalar
 
-
-def print_results(function: str, results: Sequence[Mapping[str, Scalar]]) -> None:
+def print_results(function: str, results: Sequence[Mapping[str, SupportsFloat]]) -> None:
     """Print the metrics of each dataloader, one metric a line.
 
     Args:
@@ -16,4 +15,4 @@ def print_results(function: str, results: Sequence[Mapping[str, Scalar]]) -> Non
         print(function if len(results) == 1 else f"{function}, dataloader {idx}")
         width = max(map(len, values), default=0)
         for name, value in values.items():
-            print(f"  {name:<{width}}  {value:.6g}")
+            print(f"  {name:<{width}}  {float(value):.6g}")
