@@ -178,6 +178,30 @@ _READ = {
     "stochastic_weight_avg": "StochasticWeightAveraging(swa_lrs=...) among callbacks",
 }
 FORMER_NAMES = (*_UNSUPPORTED, *_READ)
+
+# The loaders of a function: their names until Lightning 1.5, and since.
+_LOADERS = {
+    "fit": ("train_dataloader", "train_dataloaders"),
+    "validate": ("val_dataloaders", "dataloaders"),
+    "test": ("test_dataloaders", "dataloaders"),
+}
+
+
+def loaders_given(function: str, loaders: Any, others: dict[str, Any]) -> Any:
+    """Return the loaders of a call, which may have the name that they had in Lightning 1.x.
+
+    Args:
+        function: the function that is called.
+        loaders: those of the name that they have now; None if there are none.
+        others: arguments that it does not have otherwise; the loaders are taken out of them.
+    """
+    former, name = _LOADERS[function]
+    if loaders is not None or former not in others:
+        return loaders
+    notify_user(f"nightbus: {function}({former}=...) means {name}=...; write that instead")
+    return others.pop(former)
+
+
 """Arguments of Lightning's Trainer that this one does not have."""
 
 

@@ -181,6 +181,28 @@ def test_resume_from_checkpoint_is_the_checkpoint_of_fit(tmp_path: Path) -> None
     assert Path(str(run.ckpt_path)).is_dir()
 
 
+@pytest.mark.parametrize(
+    ("function", "former", "now"),
+    [
+        ("fit", "train_dataloader", "train_dataloaders"),
+        ("validate", "val_dataloaders", "dataloaders"),
+        ("test", "test_dataloaders", "dataloaders"),
+    ],
+)
+def test_loaders_may_have_the_names_that_they_had(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], function: str, former: str, now: str
+) -> None:
+    run = trainer(tmp_path, max_epochs=1)
+
+    getattr(run, function)(Small(), **{former: loader()})
+
+    assert run.callback_metrics
+    said = f"nightbus: {function}({former}=...) means {now}=...; write that instead"
+    assert said in capsys.readouterr().err
+    with pytest.raises(nb.UsageError, match=f"no argument '{former}'"):
+        getattr(run, function)(Small(), **{former: loader(), now: loader()})
+
+
 def test_norms_of_gradients_are_tracked_before_they_are_clipped(tmp_path: Path) -> None:
     run = trainer(tmp_path, track_grad_norm="2", gradient_clip_val=1e-6)
 

@@ -182,13 +182,13 @@ def test_nor_is_a_dataset_or_a_class(tmp_path: Path, given: Any, message: str) -
 @pytest.mark.parametrize(
     ("function", "argument", "instead"),
     [
-        ("fit", "train_dataloader", "use train_dataloaders="),
+        ("fit", "train_loaders", "use train_dataloaders="),
         ("fit", "train_loader", "use train_dataloaders="),
         ("fit", "val_dataloader", "use val_dataloaders="),
         ("fit", "dm", "use datamodule="),
         ("fit", "max_epochs", "settings for all runs are arguments of the Trainer"),
-        ("validate", "val_dataloaders", "use dataloaders="),
-        ("test", "test_dataloaders", "use dataloaders="),
+        ("validate", "val_loaders", "use dataloaders="),
+        ("test", "test_loader", "use dataloaders="),
         ("predict", "loader", "use dataloaders="),
         ("test", "model_", "did you mean model"),
     ],

@@ -24,7 +24,7 @@ from ..actors.data.combined_loader import CombineMode
 from ..actors.data.validation_schedule import Interval
 from ..actors.datamodule import LightningDataModule
 from ..actors.device import Device
-from ..actors.former_arguments import takes_former_arguments
+from ..actors.former_arguments import loaders_given, takes_former_arguments
 from ..actors.loaders import Loaders
 from ..actors.metrics.metrics import Metrics
 from ..actors.metrics.predictions import Predictions
@@ -496,6 +496,7 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
             UsageError: an argument is missing or invalid.
             NightbusError: the set-up is invalid. Exceptions of user code are passed on.
         """
+        train_dataloaders = loaders_given("fit", train_dataloaders, unknown)
         refuse_unknown_of("fit", unknown, self.fit)
         if model is None:
             raise UsageError(
@@ -539,6 +540,7 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         Raises:
             NightbusError: the set-up is invalid. Exceptions of user code are passed on.
         """
+        dataloaders = loaders_given("validate", dataloaders, unknown)
         refuse_unknown_of("validate", unknown, self.validate)
         check_weights_only("validate", weights_only)
         given = CallArguments(model, {"validate": dataloaders}, datamodule, ckpt_path)
@@ -571,6 +573,7 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         Raises:
             NightbusError: the set-up is invalid. Exceptions of user code are passed on.
         """
+        dataloaders = loaders_given("test", dataloaders, unknown)
         refuse_unknown_of("test", unknown, self.test)
         check_weights_only("test", weights_only)
         given = CallArguments(model, {"test": dataloaders}, datamodule, ckpt_path)
