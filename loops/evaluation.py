@@ -14,6 +14,7 @@ from ..actors.optimization.progress import Progress
 from ..actors.overrides import is_overridden
 from ..actors.step_arguments import check_dataloader_idx
 from ..bus.events import Scalar
+from .data_source import DataSource
 from .dataloader import DataloaderLoop
 from .loop import Loop
 from .modes import begin_eval_mode, kept_modes
@@ -88,6 +89,10 @@ class EvaluationLoop(Loop):
         self._idx = 0
         self._outputs: list[list[Any]] = []
         self._results: dict[int, dict[str, Scalar]] = {}
+
+    @property
+    def _data_source(self) -> DataSource:
+        return DataSource(self._loop_context, self.stage)
 
     def serve(self, stage: Literal["validate", "test"]) -> None:
         """Set the stage; called by the trainer for its validate and test loops."""

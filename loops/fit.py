@@ -8,7 +8,7 @@ from ..bus.errors import UsageError
 from ..bus.events import RunValidation
 from ..bus.subscription import on
 from ..bus.system.streams import notify_user
-from .context import LoopContext
+from .data_source import DataSource
 from .loop import Loop
 from .outputs import in_one
 from .training_epoch import TrainingEpochLoop
@@ -59,8 +59,8 @@ class FitLoop(Loop):
         self.epoch_progress = Progress()
 
     @property
-    def _data_source(self) -> "_DataSource":
-        return _DataSource(self._loop_context)
+    def _data_source(self) -> DataSource:
+        return DataSource(self._loop_context, "train")
 
     def setup_data(self) -> None:
         """Make the training loader, if it is not there yet: ``trainer.train_dataloader`` is it.
@@ -314,26 +314,3 @@ class FitLoop(Loop):
 def _checked_steps(max_steps: int | None) -> int:
     checked = check_at_least("max_steps", max_steps, -1)
     return -1 if checked is None else checked
-
-
-class _DataSource:
-    """Where training data come from, under the names by which code for Lightning asks.
-
-    Args:
-        context: the run.
-    """
-
-    def __init__(self, context: LoopContext) -> None:
-        self._context = context
-
-    @property
-    def instance(self) -> Any:
-        """The loader that was given, or else what has ``train_dataloader``."""
-        given = self._context.loaders.given.get("train")
-        if given is not None:
-            return given
-        return self._context.datamodule or self._context.lightning_module
-
-    def dataloader(self) -> Any:
-        """Return the training loader, one or the collection that was given."""
-        return self._context.loaders.collection("train", requests=True)

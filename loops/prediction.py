@@ -13,6 +13,7 @@ from ..actors.optimization.progress import Progress
 from ..actors.step_arguments import check_dataloader_idx
 from ..actors.trees import on_cpu
 from ..bus.system.logging_setup import get_logger
+from .data_source import DataSource
 from .dataloader import DataloaderLoop
 from .loop import Loop
 from .modes import begin_eval_mode, kept_modes
@@ -76,6 +77,10 @@ class PredictionLoop(Loop):
         self._idx = 0
         self._keep = True
         self._indices: dict[int, list[Sequence[int]] | None] = {}
+
+    @property
+    def _data_source(self) -> DataSource:
+        return DataSource(self._loop_context, "predict")
 
     @property
     def done(self) -> bool:

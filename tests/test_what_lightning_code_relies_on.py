@@ -625,6 +625,33 @@ def test_the_source_of_training_data_is_known(tmp_path: Path, is_given: bool) ->
     assert run.global_step == 1
 
 
+def test_which_data_there_are_is_known_before_they_are_read(tmp_path: Path) -> None:
+    class Data(nb.LightningDataModule):
+        def train_dataloader(self) -> Any:
+            return loader(8)
+
+        def test_dataloader(self) -> Any:
+            return loader(8)
+
+    class Asks(nb.Callback):
+        def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+            loops = (
+                *(trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop, trainer.validate_loop),
+                *(trainer.test_loop, trainer.predict_loop),
+            )
+            found.extend(loop._data_source.is_defined() for loop in loops)
+
+    found: list[bool] = []
+    run = trainer(tmp_path, max_epochs=1, callbacks=[Asks()])
+    run.fit(Small(), datamodule=Data())
+    assert found == [True, False, False, True, False]
+
+    found.clear()
+    run.fit_loop.max_epochs = 2
+    run.fit(Small(), loader(8), loader(8))
+    assert found == [True, True, True, False, False]
+
+
 def test_a_module_that_was_not_trained_is_saved_once_it_is_connected(tmp_path: Path) -> None:
     run, module = trainer(tmp_path), Small()
     run.strategy.connect(module)
