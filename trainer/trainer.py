@@ -897,7 +897,10 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
             UsageError: the arguments are invalid, or the trainer is running already.
         """
         if self.open_run is not None:
-            raise UsageError(f"the trainer is running {self.function}; it runs one thing at a time")
+            raise UsageError(
+                f"the trainer is running {self.function}; it runs one thing at a time: do this "
+                f"when {self.function} has ended, or with another Trainer"
+            )
         model, loaders, datamodule, self.ckpt_path = given.checked()
         if model is not None:
             self._module = model
