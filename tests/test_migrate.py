@@ -69,6 +69,14 @@ def test_names_without_a_counterpart_are_imported_from_what_refuses_their_use() 
     assert notes(dedent(before)) == [(5, "GPUStatsMonitor: use DeviceStatsMonitor")]
 
 
+def test_names_that_only_compat_has_are_imported_from_there_without_a_note() -> None:
+    before = "from pytorch_lightning.utilities import rank_zero_info\n"
+    after = "from nightbus.compat.pytorch_lightning.utilities import rank_zero_info\n"
+
+    assert rewritten(before) == after
+    assert notes(before) == []
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [

@@ -160,7 +160,8 @@ class _Rewriter(cst.CSTTransformer):
                 facade.append(_called(alias, name))
             elif name.can_be_imported:
                 others.append(alias)
-                self._note(alias, name.advice)
+                if name.advice:
+                    self._note(alias, name.advice)
             elif not name.name:
                 modules.append(_module_import(alias))
             else:
