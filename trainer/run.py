@@ -184,18 +184,20 @@ def _end(
     which gets it back. A forked child leaves the run to its parent.
     """
     opened = trainer.open_run
-    if opened is not None:
-        opened.black_box.end()
-    if opened is not None and opened.is_left:
-        trainer.open_run = None
-    elif opened is not None:
-        try:
-            _close(trainer, opened, how, reason, is_unsaved)
-        except Exception as second:
-            if first is None:
-                raise
-            _add_note(first, second)
-    trainer.enrolment.borrowed.give_back()
+    try:
+        if opened is not None:
+            opened.black_box.end()
+    finally:
+        if opened is not None and opened.is_left:
+            trainer.open_run = None
+        elif opened is not None:
+            try:
+                _close(trainer, opened, how, reason, is_unsaved)
+            except Exception as second:
+                if first is None:
+                    raise
+                _add_note(first, second)
+        trainer.enrolment.borrowed.give_back()
 
 
 @contextmanager

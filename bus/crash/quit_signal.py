@@ -73,12 +73,14 @@ class QuitSignal:
         current = signal.set_wakeup_fd(self._previous_fd)
         if current != self._write_fd:
             signal.set_wakeup_fd(current)  # it belongs to other code by now
-        # A byte, not an end of file: a forked child may still have the pipe open.
-        os.write(self._write_fd, _END)
+        with contextlib.suppress(OSError):  # closed by other code, which has ended the thread
+            # A byte, not an end of file: a forked child may still have the pipe open.
+            os.write(self._write_fd, _END)
         self._thread.join()
         self._thread = None
-        os.close(self._write_fd)
-        os.close(self._read_fd)
+        for fd in (self._write_fd, self._read_fd):
+            with contextlib.suppress(OSError):
+                os.close(fd)
 
     def leave_to_parent(self) -> None:
         """Stop handling SIGQUIT in a forked child; the parent handles it."""
@@ -90,6 +92,8 @@ class QuitSignal:
         numbers = b""
         while not numbers.endswith(_END):
             numbers = os.read(self._read_fd, _MANY_SIGNALS)
+            if not numbers:
+                return  # other code has closed the pipe
             if self._previous_fd >= 0:
                 with contextlib.suppress(OSError):  # full, so its reader is awake; or closed
                     os.write(self._previous_fd, numbers.removesuffix(_END))

@@ -628,6 +628,22 @@ def test_ctrl_c_twice_as_its_handling_begins_or_ends_leaves_nothing_of_it(
     assert set(threading.enumerate()) <= threads
 
 
+def test_code_that_closes_descriptors_that_are_not_its_own_does_not_end_the_run(
+    tmp_path: Path,
+) -> None:
+    class ClosesOne(Small):
+        def on_train_end(self) -> None:
+            os.close(signal.getsignal(signal.SIGQUIT).__self__._write_fd)  # type: ignore[union-attr]
+
+    threads = set(threading.enumerate())
+    run = unkept(tmp_path)
+    run.fit(ClosesOne(), loader())
+
+    assert run.state.finished
+    assert signal.getsignal(signal.SIGQUIT) is signal.SIG_DFL
+    assert set(threading.enumerate()) <= threads
+
+
 def test_an_event_loop_that_takes_the_signals_over_does_not_silence_sigquit(tmp_path: Path) -> None:
     class TakesOver(Asks):
         def on_train_start(self) -> None:
