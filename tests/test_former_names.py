@@ -25,6 +25,7 @@ def test_what_is_trained_on_and_how_is_told_under_names_of_1x() -> None:
 
     assert (run.num_processes, run.num_gpus, run.root_gpu) == (1, 0, None)
     assert (run.use_amp, run.data_parallel, run.scaler) == (True, False, None)
+    assert (run.use_ddp, run.use_tpu, run.tpu_cores) == (False, False, None)
     assert run.distributed_sampler_kwargs == {"num_replicas": 1, "rank": 0}
 
 

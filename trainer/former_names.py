@@ -97,6 +97,18 @@ class FormerNames(TrainerParts):
         """True if several processes train."""
         return self.world_size > 1
 
+    use_ddp = data_parallel
+
+    @property
+    def use_tpu(self) -> bool:
+        """False: nothing trains on TPUs."""
+        return False
+
+    @property
+    def tpu_cores(self) -> None:
+        """None: nothing trains on TPUs."""
+        return None
+
     @property
     def distributed_sampler_kwargs(self) -> dict[str, int]:
         """Arguments for a DistributedSampler of your own."""
