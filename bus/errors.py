@@ -10,6 +10,7 @@ NightbusError
 │   ├── OutsideRunError     no run is active that could record it
 │   ├── ArgumentTypeError   an argument is unknown, or of another type than is needed; a
 │   │                       TypeError too
+│   ├── MissingMetricError  a metric that ends training was not recorded; a RuntimeError too
 │   ├── MissingAttributeError   the tuner has no attribute to set; an AttributeError too
 │   ├── NotAttachedError    a module, callback or loop is in no run; a RuntimeError too
 │   │   └── NoModuleError   a Trainer has no module to save; an AttributeError too
@@ -106,6 +107,10 @@ class OutsideRunError(UsageError):
 
 class ArgumentTypeError(UsageError, TypeError):
     """An argument is unknown, missing, or of another type than is needed."""
+
+
+class MissingMetricError(UsageError, RuntimeError):
+    """A metric by which a callback ends training was not recorded."""
 
 
 class MissingAttributeError(UsageError, AttributeError):

@@ -168,8 +168,9 @@ def test_a_subclass_may_set_where_it_checks(tmp_path: Path) -> None:
             super().__init__("train", patience=1)
             self._check_on_train_epoch_end = False
 
-    with pytest.raises(nb.UsageError, match="no such metric"):
+    with pytest.raises(nb.UsageError, match="no such metric") as raised:
         epochs_run(tmp_path, [1, 1], Late())  # at validation, where it is not logged yet
+    assert isinstance(raised.value, RuntimeError)  # as in Lightning
     callback = Late()
     callback._check_on_train_epoch_end = True
     assert epochs_run(tmp_path, [1, 1, 1], callback) == 2

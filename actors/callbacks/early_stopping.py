@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ...bus.errors import NotRecorded, UsageError
+from ...bus.errors import MissingMetricError, NotRecorded, UsageError
 from ...bus.system.logging_setup import get_logger
 from ...bus.system.streams import notify_user
 from ..arguments import check_at_least, check_choice
@@ -289,7 +289,9 @@ class EarlyStopping(Callback):
             f"{known}"
         )
         if self.strict:
-            raise UsageError(message + "; log it, or pass strict=False to continue without it")
+            raise MissingMetricError(
+                message + "; log it, or pass strict=False to continue without it"
+            )
         if not self._said_missing:
             self._said_missing = True
             _log.warning(message)
