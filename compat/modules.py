@@ -85,6 +85,16 @@ def is_here(name: str) -> bool:
     return name in import_module(_NIGHTBUS).__all__
 
 
+def is_flag(path: str, name: str) -> bool:
+    """Return whether a name is a flag of what is installed.
+
+    Args:
+        path: the module that has it in Lightning.
+        name: the name.
+    """
+    return path in _WITH_FLAGS and flag(name) is not None
+
+
 def is_refused_when_used(path: str, name: str) -> bool:
     """Return whether a name of Lightning can be imported, though nightbus has nothing for it.
 
@@ -115,8 +125,8 @@ def _getattr_of(module: str, path: str) -> Callable[[str], Any]:
             from .absent import stand_in  # which imports torch
 
             return stand_in(name, advice_for(path, name))
-        if path in _WITH_FLAGS and (value := flag(name)) is not None:
-            return value
+        if is_flag(path, name):
+            return flag(name)
         message = f"module {module!r} has no attribute {name!r}"
         if name.startswith("__"):  # asked for by Python and its tools
             raise AttributeError(message)

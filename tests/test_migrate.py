@@ -33,6 +33,10 @@ def notes(source: str) -> list[tuple[int, str]]:
             "from nightbus import UsageError as MisconfigurationException",
         ),
         (
+            "from lightning.pytorch.utilities.imports import _RICH_AVAILABLE",
+            "from nightbus.compat.lightning.pytorch.utilities.imports import _RICH_AVAILABLE",
+        ),
+        (
             "from lightning.pytorch.demos.boring_classes import BoringModel",
             "from nightbus.compat.lightning.pytorch.demos.boring_classes import BoringModel",
         ),

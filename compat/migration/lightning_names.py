@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from ..counterparts import HOME_OF, OTHER_NAME_OF, advice_for, name_within
-from ..modules import is_here, is_refused_when_used
+from ..modules import is_flag, is_here, is_refused_when_used
 from ..paths import NAMES_AT, ROOTS
 
 COMPAT = "nightbus.compat"
@@ -30,7 +30,8 @@ class LightningName:
     @property
     def is_here(self) -> bool:
         """Whether nightbus has it."""
-        return self.name in NAMES_AT.get(self.path, ()) and is_here(self.name)
+        is_listed = self.name in NAMES_AT.get(self.path, ())
+        return (is_listed and is_here(self.name)) or is_flag(self.path, self.name)
 
     @property
     def can_be_imported(self) -> bool:
@@ -40,6 +41,8 @@ class LightningName:
     @property
     def is_in_facade(self) -> bool:
         """Whether it is in ``nightbus`` itself."""
+        if is_flag(self.path, self.name):
+            return False
         return self.is_here and name_within(self.path, self.name) not in HOME_OF
 
     @property
