@@ -574,7 +574,7 @@ def test_an_argument_of_lightning_is_refused_with_what_to_use_instead(
         ({"callbacks": [nb.EarlyStopping]}, r"pass an instance: EarlyStopping\(\)"),
         ({"actors": nb.Actor}, r"pass an instance: Actor\(\)"),
         ({"actors": [print]}, "actors: expected a nightbus.Actor"),
-        ({"log_every_n_steps": 0}, "log_every_n_steps=0: expected an int of at least 1"),
+        ({"log_every_n_steps": -1}, "log_every_n_steps=-1: expected an int of at least 0"),
         ({"gradient_clip_val": -1.0}, "gradient_clip_val=-1.0: expected a number of at least 0"),
     ],
 )
