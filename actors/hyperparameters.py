@@ -16,6 +16,7 @@ from ..bus.errors import UsageError
 from ..bus.secrets.names import is_secret_name
 from ..bus.secrets.redaction import redact_setting
 from ..bus.system.logging_setup import get_logger
+from .checkpoints.torch_objects import is_module_of_torch
 from .hyperparameter_values import (
     Hyperparameters,
     dataclass_in,
@@ -289,13 +290,26 @@ def hyperparameters_of(owner: HyperparametersMixin) -> dict[str, Any]:
 
 
 def _report_modules(hparams: Mapping[str, Any]) -> None:
-    """Warn of modules among hyperparameters, which checkpoints have the weights of."""
-    modules = [str(name) for name, value in hparams.items() if isinstance(value, Module)]
-    if modules:
+    """Warn of modules among hyperparameters, of which checkpoints have the weights already."""
+    modules = {str(name): value for name, value in hparams.items() if isinstance(value, Module)}
+    refused = [name for name, module in modules.items() if not is_module_of_torch(module)]
+    twice = [
+        name
+        for name, module in modules.items()
+        if name not in refused and next(module.parameters(), None) is not None
+    ]
+    if refused:
         _log.warning(
-            f"save_hyperparameters() got modules: {', '.join(modules)}. Their weights are in "
-            "checkpoints anyway, and checkpoints hold no objects; leave them out with "
-            f"save_hyperparameters(ignore={modules!r}), and pass them to load_from_checkpoint"
+            f"save_hyperparameters() got modules: {', '.join(refused)}. Their weights are in "
+            "checkpoints anyway, and checkpoints hold no objects of other classes than torch.nn's; "
+            f"leave them out with save_hyperparameters(ignore={refused!r}), and pass them to "
+            "load_from_checkpoint"
+        )
+    if twice:
+        _log.warning(
+            f"save_hyperparameters() got modules: {', '.join(twice)}. Checkpoints hold their "
+            f"weights twice; leave them out with save_hyperparameters(ignore={twice!r}), and pass "
+            "them to load_from_checkpoint"
         )
 
 

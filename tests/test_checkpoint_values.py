@@ -464,6 +464,22 @@ def recursive() -> Any:
     return found
 
 
+class OwnModule(torch.nn.Module):
+    pass
+
+
+def hooked() -> torch.nn.Module:
+    module = torch.nn.Linear(1, 1)
+    module.register_forward_hook(lambda *_: None)
+    return module
+
+
+def tied() -> torch.nn.Module:
+    module = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.Linear(1, 1))
+    module[1].weight = module[0].weight
+    return module
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -482,13 +498,21 @@ def recursive() -> Any:
         (Sized(1), r"nightbus\.register_type\(Sized\)"),
         (int, r"state\.value is type"),
         (partial(int, base=2), r"state\.value is partial"),
-        (torch.nn.Linear(1, 1), r"state\.value is Linear"),
+        (torch.nn.LSTM(1, 1), r"state\.value\.attributes\._flat_weight_refs\[0\] is Ref"),
+        (OwnModule(), r"state\.value is OwnModule"),
+        (torch.nn.Sequential(OwnModule()), r"state\.value is Sequential"),
+        (hooked(), r"state\.value is Linear"),
+        (tied(), r"state\.value is Sequential"),
+        (torch.nn.LazyLinear(2), r"state\.value is LazyLinear"),
+        (torch.save, r"state\.value is function"),
+        (torch.nn.modules.module._addindent, r"state\.value is function"),
         (np.random.default_rng(1), r"state\.value is Generator"),
     ],
     ids=[
         *("objects", "quantized", "meta", "recursive", "function", "nested", "lazy"),
         *("local enum", "unnamed enum", "masked", "gaps", "dataclass", "struct", "type", "partial"),
-        *("module", "numpy generator"),
+        *("weak references", "own module", "module within", "hooks", "tied", "lazy module"),
+        *("torch.save", "private", "numpy generator"),
     ],
 )
 def test_what_cannot_be_carried_is_refused_with_its_place(

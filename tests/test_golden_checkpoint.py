@@ -36,6 +36,7 @@ ROOT = Path(__file__).parent
 GOLDEN = ROOT / "golden" / "checkpoint-1"
 MORE = ROOT / "golden" / "checkpoint-1-more"
 SPARSE = ROOT / "golden" / "checkpoint-1-sparse"
+OF_TORCH = ROOT / "golden" / "checkpoint-1-torch"
 PAGE = ROOT.parent / "docs" / "checkpoint-format.md"
 
 
@@ -100,6 +101,14 @@ SPARSE_VALUES: dict[str, Callable[[], torch.Tensor]] = {
 }
 
 
+VALUES_OF_TORCH: dict[str, Any] = {
+    "loss": torch.nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0])),
+    "net": torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Dropout(0.2).eval()),
+    "class": torch.optim.AdamW,
+    "function": torch.nn.functional.gelu,
+}
+
+
 class Golden(nb.LightningModule):
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -139,6 +148,22 @@ def test_a_sparse_tensor_of_a_golden_checkpoint_is_what_it_was(name: str) -> Non
 
     assert found.layout is expected.layout
     assert torch.equal(found.to_dense(), expected.to_dense())
+
+
+@pytest.mark.parametrize("name", VALUES_OF_TORCH)
+def test_what_is_of_torch_in_a_golden_checkpoint_is_what_it_was(name: str) -> None:
+    found, expected = read_checkpoint(OF_TORCH)[name], VALUES_OF_TORCH[name]
+
+    if isinstance(expected, torch.nn.Module):
+        assert repr(found) == repr(expected)
+        assert [each.training for each in found.modules()] == [
+            each.training for each in expected.modules()
+        ]
+        assert {name: value.tolist() for name, value in found.state_dict().items()} == {
+            name: value.tolist() for name, value in expected.state_dict().items()
+        }
+    else:
+        assert found is expected
 
 
 def test_a_generator_of_the_golden_checkpoint_draws_what_it_would_have_drawn() -> None:
@@ -194,6 +219,8 @@ def write() -> None:
         write_checkpoint(MORE, {**VALUES_OF_MORE, "generator": _generator()})
     if not SPARSE.exists():
         write_checkpoint(SPARSE, {name: make() for name, make in SPARSE_VALUES.items()})
+    if not OF_TORCH.exists():
+        write_checkpoint(OF_TORCH, VALUES_OF_TORCH)
     if GOLDEN.exists():
         return
     module = Golden(2)

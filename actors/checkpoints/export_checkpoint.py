@@ -6,6 +6,7 @@ The command line runs it as a process of its own, because it loads torch.
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,6 +14,7 @@ from ...bus.errors import CheckpointError
 from ...bus.log.segments import sync_folder
 from .format import read_checkpoint, temporary_name
 from .lightning_format import to_lightning
+from .torch_objects import is_of_torch
 
 
 def export(source: Path, file: Path) -> list[str]:
@@ -29,6 +31,7 @@ def export(source: Path, file: Path) -> list[str]:
         CheckpointError: the checkpoint cannot be read, the file exists, or the disk failed.
     """
     content, left_out = to_lightning(read_checkpoint(source))
+    left_out += _leave_out_objects(content)
     if os.path.lexists(file):
         raise CheckpointError(f"{file} exists already; name a new file")
     temporary = temporary_name(file)
@@ -44,6 +47,21 @@ def export(source: Path, file: Path) -> list[str]:
         raise CheckpointError(f"cannot write {file}: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+    return left_out
+
+
+def _leave_out_objects(content: dict[str, Any]) -> list[str]:
+    """Remove modules, classes and functions, and return what was removed, one line each.
+
+    Lightning, and torch, load a file with one only when they are told to trust it.
+    """
+    left_out = []
+    for place in ("", "hyper_parameters", "datamodule_hyper_parameters"):
+        entries = content.get(place, {}) if place else content
+        for name in [name for name, value in entries.items() if is_of_torch(value)]:
+            kind = type(entries.pop(name)).__name__
+            where = f"{place}.{name}" if place else name
+            left_out.append(f"{where}: a {kind}, which torch does not load with weights_only=True")
     return left_out
 
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from .torch_objects import called, is_module_of_torch, module_of, module_parts, public_name
+
 
 class Standard(NamedTuple):
     """The encoding of a type.
@@ -142,15 +144,22 @@ STANDARD = (
     ),
     Standard("numpy.dtype", np.dtype, dtype_text, dtype_of, is_plain_dtype),
 )
+_MODULE = Standard("torch.nn.Module", torch.nn.Module, module_parts, module_of, is_module_of_torch)
+_NAME = Standard("torch", object, public_name, called, lambda value: public_name(value) != "")
+"""These are found by more than their type."""
 
 _BY_TYPE = {entry.kind: entry for entry in STANDARD}
-_BY_NAME = {entry.name: entry for entry in STANDARD}
+_BY_NAME = {entry.name: entry for entry in (*STANDARD, _MODULE, _NAME)}
 
 
 def standard_for(value: Any) -> Standard | None:
     """Return the encoding of a value, if it is of one of these types."""
-    kind = np.dtype if isinstance(value, np.dtype) else type(value)
-    entry = _BY_TYPE.get(kind)
+    if isinstance(value, torch.nn.Module):
+        entry: Standard | None = _MODULE
+    elif callable(value):
+        entry = _NAME
+    else:
+        entry = _BY_TYPE.get(np.dtype if isinstance(value, np.dtype) else type(value))
     return entry if entry is not None and entry.fits(value) else None
 
 

@@ -73,7 +73,8 @@ _IN_BYTES: tuple[tuple[type, int, Callable[[Any], bytes]], ...] = (
 )
 _CARRIED = (
     "numbers, strings, bytes, None, tensors, NumPy arrays, enums, paths, dates and times, "
-    "lists, tuples, deques, dicts and sets of these, and types given to nightbus.register_type"
+    "lists, tuples, deques, dicts and sets of these, modules of torch.nn, names of torch.nn and "
+    "torch.optim, and types given to nightbus.register_type"
 )
 
 
