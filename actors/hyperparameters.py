@@ -461,6 +461,7 @@ def restored_arguments(
             f"{', '.join(missing)}; pass them to load_from_checkpoint, and call "
             "self.save_hyperparameters() in __init__ so that checkpoints contain them"
         )
+    _report_defaults(kind, [n for n in form.get("left_out", ()) if n in parameters], arguments)
     by_place = []
     star = form.get("star", ())
     for name, parameter in parameters.items():
@@ -470,6 +471,16 @@ def restored_arguments(
             by_place.append(arguments.pop(name, parameter.default))
     has_star = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
     return [*by_place, *(star if has_star else ())], arguments
+
+
+def _report_defaults(kind: type, left_out: Sequence[str], arguments: Mapping[str, Any]) -> None:
+    """Warn of arguments that have their defaults because the checkpoint could not hold them."""
+    if names := [name for name in left_out if name not in arguments]:
+        _log.warning(
+            f"{kind.__name__} is made with the defaults of arguments that the checkpoint could not "
+            "hold; pass them to load_from_checkpoint",
+            names=", ".join(names),
+        )
 
 
 def _known(

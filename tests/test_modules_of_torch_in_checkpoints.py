@@ -125,9 +125,9 @@ class Fits(nb.LightningModule):
         return self.hparams.optimizer(self.parameters(), lr=0.1)
 
 
-def trained(folder: Path) -> Path:
+def trained(folder: Path, loss: nn.Module | None = None) -> Path:
     run = trainer(folder, max_epochs=1)
-    run.fit(Fits(nn.SmoothL1Loss(beta=0.5), nn.Tanh, torch.optim.SGD), loader())
+    run.fit(Fits(loss or nn.SmoothL1Loss(beta=0.5), nn.Tanh, torch.optim.SGD), loader())
     (checkpoint,) = run.checkpoint_callbacks
     assert isinstance(checkpoint, nb.ModelCheckpoint)
     return Path(checkpoint.best_model_path)
@@ -143,6 +143,28 @@ def test_a_model_is_loaded_with_its_loss_and_its_activation(
     assert isinstance(model.net[1], nn.Tanh)
     assert model.hparams.optimizer is torch.optim.SGD
     assert "got modules" not in capfd.readouterr().err
+
+
+class OwnLoss(nn.Module):
+    def forward(self, found: Any, expected: Any) -> Any:
+        return (found - expected).square().mean()
+
+
+def test_a_loss_of_the_users_own_is_passed_and_a_warning_says_that_it_is_missing_otherwise(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = trained(tmp_path, OwnLoss())
+    capfd.readouterr()
+
+    model = Fits.load_from_checkpoint(path)
+
+    assert model.loss is None
+    said = capfd.readouterr().err
+    assert "made with the defaults of arguments that the checkpoint could not hold" in said
+    assert "names=loss" in said
+
+    assert isinstance(Fits.load_from_checkpoint(path, loss=OwnLoss()).loss, OwnLoss)
+    assert "made with the defaults" not in capfd.readouterr().err
 
 
 def test_a_module_with_weights_among_the_hyperparameters_is_saved_twice_and_said_so(
