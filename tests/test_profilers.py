@@ -141,6 +141,12 @@ def test_actions_that_do_not_match_are_refused() -> None:
     advanced.stop("b")
     advanced.stop("a")
     with pytest.raises(nb.UsageError, match="nor has torch"):
+        nb.PyTorchProfiler(no_such=True)
+
+
+def test_ranges_for_nsight_systems_are_refused_with_what_makes_them() -> None:
+    nb.PyTorchProfiler(emit_nvtx=False)
+    with pytest.raises(nb.UsageError, match=r"autograd\.profiler\.emit_nvtx\(\).*nsys profile"):
         nb.PyTorchProfiler(emit_nvtx=True)
 
 

@@ -41,7 +41,8 @@ class PyTorchProfiler(Profiler):
         function_events: the events that were recorded last; None before.
 
     Raises:
-        UsageError: torch.profiler.profile, or the table, has no such argument.
+        UsageError: torch.profiler.profile, or the table, has no such argument, or ``emit_nvtx`` is
+            True, which Lightning has.
     """
 
     def __init__(
@@ -57,6 +58,12 @@ class PyTorchProfiler(Profiler):
         **profiler_kwargs: Any,
     ) -> None:
         super().__init__(dirpath, filename)
+        if profiler_kwargs.pop("emit_nvtx", False):
+            raise UsageError(
+                "PyTorchProfiler(emit_nvtx=True): expected False. For ranges in Nsight Systems, "
+                "leave the profiler out, write `with torch.autograd.profiler.emit_nvtx():` around "
+                "trainer.fit(), and start the script with `nsys profile python ...`"
+            )
         known = signature(torch.profiler.profile).parameters
         for name in profiler_kwargs:
             if name not in known:
