@@ -144,9 +144,6 @@ _UNSUPPORTED: dict[str, _Unsupported] = {
     "move_metrics_to_cpu": _Unsupported(
         "nothing: recorded values are numbers", (None, False, True)
     ),
-    "enable_autolog_hparams": _Unsupported(
-        "save_hyperparameters(logger=False) in the module", (None, True)
-    ),
     "model_registry": _Unsupported("a callback that copies checkpoints where you want them"),
     # Training.
     "reload_dataloaders_every_epoch": _Unsupported(

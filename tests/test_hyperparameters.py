@@ -115,6 +115,17 @@ def test_hyperparameters_may_be_kept_from_the_log(tmp_path: Path) -> None:
     assert started.hparams == {}
 
 
+def test_a_trainer_may_keep_all_hyperparameters_from_the_log(tmp_path: Path) -> None:
+    run = trainer(tmp_path, enable_autolog_hparams=False)
+
+    run.fit(Configured(weights=np.arange(3)), loader())
+
+    (started,) = events(run, nb.RunStarted)
+    assert started.hparams == {}
+    state = read_checkpoint(Path(str(run.log_dir)) / "checkpoints" / "last")
+    assert state["hyper_parameters"]["weights"].tolist() == [0, 1, 2]
+
+
 def test_hyperparameters_that_are_assigned_are_kept_and_given_back(tmp_path: Path) -> None:
     class Assigns(Small):
         def __init__(self, hparams: Any) -> None:

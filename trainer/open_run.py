@@ -316,6 +316,8 @@ def hyperparameters_of_run(trainer: TrainerProperties) -> list[dict[str, Any]]:
     Args:
         trainer: has both.
     """
+    if not trainer.enable_autolog_hparams:
+        return []
     return [
         without_omegaconf(hyperparameters_of(owner))
         for owner in (trainer.datamodule, trainer.lightning_module)

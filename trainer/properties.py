@@ -54,7 +54,7 @@ class TrainerProperties(DataProperties):
         participants: callbacks, actors and sinks.
         wiring: who handles which hook.
         default_root_dir, recording, strict_recording, control, drain_timeout, hang_timeout,
-            inference_mode, record_system, record_console,
+            inference_mode, record_system, record_console, enable_autolog_hparams,
             record_code_diff: arguments of the Trainer.
         config: the arguments that the trainer was made with, for the log.
         announced_iterations: number of iterations of loops that show theirs.
@@ -81,6 +81,7 @@ class TrainerProperties(DataProperties):
     drain_timeout: float
     hang_timeout: float | None
     inference_mode: bool
+    enable_autolog_hparams: bool
     announced_iterations: int
     _shown_epoch: int | None = None
     _device_ids: list[int]

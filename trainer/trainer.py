@@ -186,6 +186,8 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         inference_mode: run ``validate``, ``test`` and ``predict`` in torch's inference mode, whose
             tensors cannot be used for gradients later; False only leaves out gradients, which
             ``torch.enable_grad()`` brings back. Validation within ``fit`` always does the latter.
+        enable_autolog_hparams: record the hyperparameters that the module and the datamodule save,
+            for sinks and loggers; checkpoints have them either way.
         barebones: measure speed alone: no event log, checkpoints, sinks, progress bar, summary,
             sanity check or control socket, and ``self.log`` records nothing. Asking for one of them
             as well is an error.
@@ -256,6 +258,7 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         slurm_requeue: bool = False,
         hang_timeout: float | None = None,
         inference_mode: bool = True,
+        enable_autolog_hparams: bool = True,
         barebones: bool = False,
         profiler: Profiler | str | None = None,
     ) -> None:
@@ -305,6 +308,7 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         self.loaders.use_distributed_sampler = use_distributed_sampler
         self.profiler = parse_profiler(profiler)
         self.sync_batchnorm, self.inference_mode = sync_batchnorm, inference_mode
+        self.enable_autolog_hparams = enable_autolog_hparams
         self.prepare_data_per_node = prepare_data_per_node
         self._set_gradients(accumulate_grad_batches, gradient_clip_val, gradient_clip_algorithm)
         self.deterministic = check_choice(
