@@ -45,6 +45,12 @@ class LoggingMixin:
     def trainer(self, trainer: "Trainer | None") -> None:
         self._attach(trainer)
 
+    def _nightbus_trainer_or_none(self) -> "Trainer | None":
+        try:
+            return self.trainer
+        except NotAttachedError:
+            return None
+
     def _attach(self, trainer: Any) -> None:
         object.__setattr__(self, "_trainer", trainer)  # so that it is no submodule of a module
 
@@ -121,9 +127,8 @@ class LoggingMixin:
                     rank_zero_only=rank_zero_only,
                 )
             return
-        try:
-            trainer = self._trainer or self.trainer
-        except NotAttachedError:
+        trainer = self._trainer or self._nightbus_trainer_or_none()
+        if trainer is None:
             _log.warning(
                 f"{type(self).__name__}.log({name!r}) records nothing: it is not attached to a "
                 "Trainer, because its method was called by other code"
@@ -177,7 +182,12 @@ class LoggingMixin:
                 f"log_dict got {type(dictionary).__name__}; expected a mapping of names to values, "
                 "or a MetricCollection"
             )
-        metrics = self.trainer.metrics
+        trainer = self._nightbus_trainer_or_none()
+        if trainer is None:
+            for name, metric in dictionary.items(copy_state=False):
+                self.log(name, metric, **options)  # which says that it is not recorded
+            return
+        metrics = trainer.metrics
         if not metrics.log_known_collection(dictionary, options):
             # Not as copies: metrics of a collection that share a state have to go on sharing it.
             found = dict(dictionary.items(copy_state=False))

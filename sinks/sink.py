@@ -70,8 +70,11 @@ class Sink(LoggerCalls, Actor):
             if name in _PLACES:  # as attributes, so that a sink may have its own of this name
                 path = self._run_path_or_none()
                 return None if path is None else _PLACES[name](path)
-            if name == "experiment" and (writer := self._experiment()) is not None:
-                return writer
+            if name == "experiment":
+                if hasattr(type(self), name):  # a property of its own, which has raised
+                    return object.__getattribute__(self, name)
+                if (writer := self._experiment()) is not None:
+                    return writer
             kind = type(self).__name__
             message = f"{kind!r} object has no attribute {name!r}"
             if name in OF_LOGGERS:

@@ -1,11 +1,15 @@
 """The experiment of a Trainer's default logger: a SummaryWriter for the run's folder."""
 
+import copy
+import gc
 import importlib.util
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers import eventually
 from models import Small, loader, trainer
 
 import nightbus as nb
@@ -74,7 +78,7 @@ def test_it_can_be_used_after_the_run(tmp_path: Path) -> None:
     run.fit(Small(), loader(16))
 
     run.logger.experiment.add_text("note", "after")
-    run.logger.finalize("success")
+    run.logger.experiment.flush()
 
     assert "note/text_summary" in read(run.log_dir).Tags()["tensors"]
 
@@ -135,3 +139,82 @@ def test_the_graph_is_asked_for_in_vain(tmp_path: Path) -> None:
     logger = trainer(tmp_path, logger=True).logger
 
     assert logger.log_graph(Small()) is None
+
+
+# -- what stays as it is ---------------------------------------------------------------------------
+
+
+def test_the_trainers_loggers_stay_those_that_it_was_given(tmp_path: Path) -> None:
+    class Looks(Draws):
+        def on_train_batch_end(self, *_: Any) -> None:
+            seen.append((self.logger, tuple(self.loggers), self.logger.version))
+
+    seen: list[Any] = []
+    run = trainer(tmp_path, logger=True, max_epochs=1)
+    given = run.logger
+
+    run.fit(Looks(), loader(16))
+    hasattr(run.logger, "experiment")
+    run.logger.log_metrics({"after": 1.0})
+
+    assert len(set(seen)) == 1
+    assert run.logger is given
+    assert run.loggers == [given]
+
+
+def test_a_sink_that_writes_event_files_itself_has_none(tmp_path: Path) -> None:
+    run = trainer(tmp_path, logger=nb.TensorBoard(), max_epochs=1)
+
+    with pytest.raises(AttributeError, match="TensorBoard is a sink"):
+        run.fit(Draws(), loader(16))
+
+
+def test_what_all_loggers_are_given_after_a_run_is_written_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trainer(tmp_path, logger=[nb.CSV(), nb.JSONLines()], max_epochs=1)
+    run.fit(Small(), loader(16))
+
+    for logger in run.loggers:
+        logger.log_metrics({"after": 2.0}, step=100)
+
+    assert [each.step for each in read(run.log_dir).Scalars("after")] == [100]
+    assert capsys.readouterr().err.count("after came after the run's end") == 1
+
+
+def test_a_trainer_that_is_gone_leaves_no_thread(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    run = trainer(tmp_path, logger=True, max_epochs=1)
+    run.fit(Small(), loader(16))
+    run.logger.log_metrics({"after": 2.0})
+
+    del run
+    gc.collect()
+
+    eventually(lambda: set(threading.enumerate()) <= before)
+
+
+def test_a_copy_of_a_trainer_does_not_have_it(tmp_path: Path) -> None:
+    run = trainer(tmp_path, logger=True, max_epochs=1)
+    run.fit(Draws(), loader(16))
+    again = copy.deepcopy(run)
+    again.fit_loop.max_epochs = 2
+    before = sorted(tmp_path.rglob("events.out*"))
+
+    again.fit(Small(), loader(16))
+
+    assert len(again.sinks) == 1
+    assert sorted(tmp_path.rglob("events.out*")) == before
+
+
+def test_an_experiment_of_a_sinks_own_raises_its_own_error(tmp_path: Path) -> None:
+    class Own(nb.CSV):
+        @property
+        def experiment(self) -> Any:
+            return self.missing  # type: ignore[attr-defined]
+
+    run = trainer(tmp_path, logger=Own(), max_epochs=1)
+    run.fit(Small(), loader(16))
+
+    with pytest.raises(AttributeError, match="missing"):
+        _ = run.logger.experiment

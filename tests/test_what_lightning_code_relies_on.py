@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchmetrics
 from models import OrderByEpoch, Small, dataset, loader, trainer
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
 from torch.utils.data import DataLoader
@@ -681,3 +682,19 @@ def test_device_and_dtype_are_read_by_their_private_names_and_may_be_used_otherw
 
     assert Sets()._dtype == "float16"
     assert isinstance(Sets()._device, torch.nn.Linear)
+
+
+def test_a_datamodule_whose_hooks_are_called_by_hand_logs_nothing_and_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Data(nb.LightningDataModule):
+        def setup(self, stage: str) -> None:
+            self.log("size", 3.0)
+            self.log_dict({"parts": 2.0})
+            self.log_dict(torchmetrics.MetricCollection([torchmetrics.MeanMetric()]))
+
+    Data().setup("fit")
+
+    said = capsys.readouterr().err
+    for name in ("size", "parts", "MeanMetric"):
+        assert f"Data.log('{name}') records nothing" in said

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -21,7 +22,12 @@ from ..loggers.tensorboard_logger import TensorBoardLogger
 from ..loggers.wandb_logger import WandbLogger
 from ..sinks.logger_sink import LoggerSink
 from ..sinks.sink import Sink
+from ..sinks.tensorboard import TensorBoard
 from .participants import Participants
+
+
+class ExperimentSink(LoggerSink):
+    """Brings a run to the event files of a sink's ``experiment``; none of the user's loggers."""
 
 
 class ForLoggers:
@@ -45,7 +51,7 @@ class ForLoggers:
         self._is_running, self._enrol = is_running, enrol
         self._recorded: Mapping[str, Any] = {}
         self._found: Mapping[str, Any] = {}
-        self._event_files: LoggerSink | None = None  # added where a sink's experiment was used
+        self._event_files: ExperimentSink | None = None  # added where an experiment was used
         self._thread = threading.get_ident()
         # Step and name -> whose call recorded a value, and the value.
         self._of_step: dict[tuple[int, str], tuple[object, Any]] = {}
@@ -96,14 +102,16 @@ class ForLoggers:
             run: the folder.
 
         Returns:
-            The writer; None on other threads, and where TensorBoard is not installed.
+            The writer; None on other threads, where TensorBoard is not installed, and where a sink
+            writes event files itself.
         """
         has_library = any(map(find_spec, ("tensorboard", "tensorboardX")))
-        if not has_library or threading.get_ident() != self._thread:
+        has_files = any(isinstance(sink, TensorBoard) for sink in self._participants.sinks)
+        if not has_library or has_files or threading.get_ident() != self._thread:
             return None
         if self._event_files is None:
             logger = TensorBoardLogger(run.parent, "", run.name)
-            self._event_files = sink = LoggerSink(logger)
+            self._event_files = sink = ExperimentSink(logger)
             sink.hparams_of_run = redact_setting("", self._found)
             self._participants.add(sink)
             if self._is_running():
@@ -111,10 +119,15 @@ class ForLoggers:
         return self._event_files.logger.experiment
 
     def forget_experiment(self) -> None:
-        """Remove the TensorBoardLogger that the last run got for its ``experiment``."""
-        if self._event_files is not None:
-            self._participants.remove(self._event_files)
-            self._event_files = None
+        """Remove the TensorBoardLogger that the last run got for its ``experiment``.
+
+        A copy of the trainer has one that it did not add.
+        """
+        for sink in list(self._participants.sinks):
+            if isinstance(sink, ExperimentSink):
+                sink.logger.finalize("success")
+                self._participants.remove(sink)
+        self._event_files = None
 
     def is_recording(self) -> bool:
         """Return whether a run is open and this is its training thread."""
@@ -154,10 +167,17 @@ class ForLoggers:
         run = sink._run_path_or_none() if isinstance(sink, Sink) else None
         if run is None or self.experiment_of(run) is None or self._event_files is None:
             return False
-        self._event_files.logger.log_metrics(metrics, step)
-        self._event_files.logger.save()
+        with self._at(step):
+            new = {name: v for name, v in metrics.items() if self._is_first(sink, name, v)}
+        if not new:
+            return True
+        logger = self._event_files.logger
+        logger.log_metrics(new, step)
+        logger.save()
+        # The writer has a thread; it refers to the trainer, and its file does not.
+        weakref.finalize(self, logger.experiment.file_writer.close)
         notify_user(
-            f"nightbus: {', '.join(metrics)} came after the run's end: written to TensorBoard's "
+            f"nightbus: {', '.join(new)} came after the run's end: written to TensorBoard's "
             f"event files in {run}, and to no other file; record it in on_fit_end at the latest"
         )
         return True

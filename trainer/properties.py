@@ -38,6 +38,7 @@ from ..sinks.silent_logger import SilentLogger
 from ..sinks.sink import Sink
 from .assigned import Assigned, limit_of, validate_after, validate_every
 from .data_properties import DataProperties
+from .for_loggers import ExperimentSink
 from .participants import Participants
 from .stages import Function
 
@@ -539,8 +540,9 @@ class TrainerProperties(DataProperties):
 
         With ``fast_dev_run``, an object that accepts the calls of a logger and writes nothing.
         """
-        wrapped = [sink.logger for sink in self.sinks if isinstance(sink, LoggerSink)]
-        others = [sink for sink in self.sinks if not isinstance(sink, LoggerSink)]
+        given = [sink for sink in self.sinks if not isinstance(sink, ExperimentSink)]
+        wrapped = [sink.logger for sink in given if isinstance(sink, LoggerSink)]
+        others = [sink for sink in given if not isinstance(sink, LoggerSink)]
         return [*wrapped, *others] or list(self.silent_loggers)
 
     @property
