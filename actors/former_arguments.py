@@ -436,7 +436,7 @@ def _say_one_or_all(given: Mapping[str, Any]) -> None:
 def _separate_strategy(given: dict[str, Any]) -> None:
     """Give the strategy that is named as ``accelerator`` to its own argument."""
     named: Any = given.get("accelerator")
-    if hasattr(named, "is_available"):  # one of Lightning's accelerators, see compat
+    if hasattr(named, "argument"):  # one of Lightning's accelerators, see compat
         if not named.argument:
             raise UnsupportedArgumentError(
                 f"accelerator={type(named).__name__}(): an Accelerator of your own is not "

@@ -1,4 +1,4 @@
-"""Names of Lightning that nightbus has nothing for: imported they are, and refused when used.
+"""Classes of Lightning that nightbus has nothing for: imported they are, and refused when used.
 
 Code imports more than it uses, names in annotations what it may be given, and asks whether an
 object is of a class. None of that needs the thing itself.
@@ -71,23 +71,21 @@ class _Absent(ABCMeta):
         return f"{cls.__name__}{use}: {is_of} of Lightning, and nightbus has none; {cls._advice}"
 
 
+# What code asks of an accelerator before it uses it.
+_OF_ACCELERATORS = {
+    "is_available": staticmethod(lambda: False),
+    "auto_device_count": staticmethod(lambda: 0),
+}
+
+
 @cache
 def stand_in(name: str, advice: str) -> Any:
-    """Return what can be imported in place of a class or function, and says what to do when used.
+    """Return what can be imported in place of a class, and says what to do when used.
 
     Args:
-        name: what Lightning calls it; a function's begins with a small letter.
+        name: what Lightning calls it.
         advice: what to do instead.
     """
-    if name.lstrip("_")[:1].isupper():
-        is_it = staticmethod(_WHAT_IS.get(name, lambda _: False))
-        return _Absent(name, (), {"_advice": advice, "_is_it": is_it, "__doc__": advice})
-    return _refused(name, advice)
-
-
-def _refused(name: str, advice: str) -> Callable[..., Any]:
-    def refused(*_: Any, **__: Any) -> Any:
-        raise UsageError(f"{name}(): is of Lightning, and nightbus has none; {advice}")
-
-    refused.__name__ = refused.__qualname__ = name
-    return refused
+    is_it = staticmethod(_WHAT_IS.get(name, lambda _: False))
+    answers = _OF_ACCELERATORS if name.endswith("Accelerator") else {}
+    return _Absent(name, (), {"_advice": advice, "_is_it": is_it, "__doc__": advice, **answers})

@@ -98,11 +98,15 @@ def is_flag(path: str, name: str) -> bool:
 def is_refused_when_used(path: str, name: str) -> bool:
     """Return whether a name of Lightning can be imported, though nightbus has nothing for it.
 
+    Classes can, which code names in annotations; a function is only called, and code that falls
+    back on another one asks for its import.
+
     Args:
         path: the module that has it in Lightning.
         name: the name.
     """
-    return name in NAMES_AT.get(path, ()) and not is_here(name)
+    is_class = name.lstrip("_")[:1].isupper()
+    return is_class and name in NAMES_AT.get(path, ()) and not is_here(name)
 
 
 def _names_here(path: str) -> list[str]:

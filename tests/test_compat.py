@@ -140,9 +140,22 @@ def test_so_does_one_derived_from_it() -> None:
         Own()
 
 
-def test_so_does_a_function_that_is_called() -> None:
-    with pytest.raises(nb.UsageError, match=r"^from_compiled\(\): .* names of weights are plain"):
-        module_at("lightning.pytorch.utilities.compile").from_compiled(None)  # type: ignore[attr-defined]
+def test_a_function_that_is_not_here_cannot_be_imported_so_that_fallbacks_are_taken() -> None:
+    line = "from nightbus.compat.lightning.pytorch.utilities.compile import from_compiled"
+
+    with pytest.raises(ImportError, match=r"from_compiled.* names of weights are plain"):
+        exec(line, {})
+
+
+@pytest.mark.parametrize("name", ["TPUAccelerator", "HPUAccelerator", "XLAAccelerator"])
+def test_an_accelerator_that_is_not_here_is_not_available(name: str) -> None:
+    accelerators: Any = module_at("lightning.pytorch.accelerators")
+    absent = getattr(accelerators, name)
+
+    assert absent.is_available() is False
+    assert absent.auto_device_count() == 0
+    with pytest.raises(nb.UsageError, match="accelerator="):
+        nb.Trainer(accelerator=absent)
 
 
 def test_an_object_is_of_the_class_of_lightning_that_fits_it(tmp_path: Path) -> None:

@@ -305,7 +305,6 @@ def test_data_is_moved_to_the_device_of_a_module_by_a_decorator() -> None:
         ("plugins", "DeepSpeedPlugin", "a copy of the module on each device"),
         ("plugins.environments", "MPIEnvironment", "srun and mpirun are recognised"),
         ("strategies", "ColossalAIStrategy", "a copy of the module on each device"),
-        ("utilities.deepspeed", "convert_zero_checkpoint_to_fp32_state_dict", "whole weights"),
     ],
 )
 def test_what_former_versions_had_says_what_fits_it(path: str, name: str, advice: str) -> None:
@@ -313,6 +312,14 @@ def test_what_former_versions_had_says_what_fits_it(path: str, name: str, advice
 
     with pytest.raises(nb.UsageError, match=rf"{name}\(\).*{advice}"):
         getattr(module, name)()
+
+
+def test_what_a_script_falls_back_from_when_it_cannot_import_it_cannot_be_imported() -> None:
+    name = "convert_zero_checkpoint_to_fp32_state_dict"
+    line = f"from nightbus.compat.pytorch_lightning.utilities.deepspeed import {name}"
+
+    with pytest.raises(ImportError, match=f"{name}.*whole weights"):
+        exec(line, {})
 
 
 def test_the_rank_and_the_log_have_names_that_code_imports() -> None:
