@@ -105,11 +105,12 @@ class ForLoggers:
             The writer; None on other threads, where TensorBoard is not installed, and where a sink
             writes event files itself.
         """
-        has_library = any(map(find_spec, ("tensorboard", "tensorboardX")))
-        has_files = any(isinstance(sink, TensorBoard) for sink in self._participants.sinks)
-        if not has_library or has_files or threading.get_ident() != self._thread:
+        if threading.get_ident() != self._thread:
             return None
         if self._event_files is None:
+            has_library = any(map(find_spec, ("tensorboard", "tensorboardX")))
+            if not has_library or any(isinstance(s, TensorBoard) for s in self._participants.sinks):
+                return None
             logger = TensorBoardLogger(run.parent, "", run.name)
             self._event_files = sink = ExperimentSink(logger)
             sink.hparams_of_run = redact_setting("", self._found)
