@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from ..bus.errors import OutsideRunError, UsageError
 from ..bus.media import EncodedMedia
+from ..bus.system.streams import notify_user
 
 
 class ForLoggers(Protocol):
@@ -50,6 +51,29 @@ class ForLoggers(Protocol):
         """
 
 
+class _OfTensorBoard:
+    """Descriptor of an attribute that only a TensorBoardLogger uses: setting it says so, once."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, sink: object | None, owner: type) -> Any:
+        if sink is None:
+            return self
+        if self._name not in vars(sink):
+            raise AttributeError(f"{owner.__name__} has no attribute {self._name!r}")
+        return vars(sink)[self._name]
+
+    def __set__(self, sink: object, value: Any) -> None:
+        if self._name not in vars(sink):
+            notify_user(
+                f"nightbus: {self._name} = {value!r} changes nothing on a {type(sink).__name__}; "
+                "for TensorBoard, write "
+                f"Trainer(logger=nb.TensorBoardLogger('logs', {self._name[1:]}={value!r}))"
+            )
+        vars(sink)[self._name] = value
+
+
 class LoggerCalls:
     """The methods of a Lightning logger, for code that was written for one.
 
@@ -62,6 +86,8 @@ class LoggerCalls:
 
     hyperparameters: Mapping[str, Any] = {}
     _nightbus_for_loggers: ForLoggers | None = None  # while it is in a run
+    _log_graph = _OfTensorBoard()
+    _default_hp_metric = _OfTensorBoard()
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Record metrics for all sinks, as ``put`` does; only on the training thread.

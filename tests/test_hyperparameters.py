@@ -145,3 +145,19 @@ def test_hyperparameters_that_are_assigned_are_kept_and_given_back(tmp_path: Pat
 def test_what_has_no_names_cannot_be_assigned_as_hyperparameters() -> None:
     with pytest.raises(nb.UsageError, match="save_hyperparameters got int"):
         Small().hparams = 3  # type: ignore[misc, assignment]
+
+
+def test_what_only_tensorboard_uses_is_said_once_where_it_is_set_on_the_default_logger(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = nb.Trainer(default_root_dir=tmp_path, max_epochs=1).logger
+    capsys.readouterr()
+
+    logger._log_graph = True
+    logger._log_graph = True
+    logger._default_hp_metric = None
+
+    said = "".join(capsys.readouterr())
+    assert said.count("TensorBoardLogger('logs', log_graph=True)") == 1
+    assert said.count("TensorBoardLogger('logs', default_hp_metric=None)") == 1
+    assert logger._log_graph
