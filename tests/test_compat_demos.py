@@ -36,6 +36,36 @@ def test_flags_can_be_imported_from_where_lightning_1_has_them() -> None:
     assert not utilities._module_available("neptune.new")
 
 
+def test_flags_of_versions_know_python_and_compare_as_they_say() -> None:
+    flags = at("pytorch.utilities.imports")
+    major, minor = torch.__version__.split(".")[:2]
+
+    assert flags._PYTHON_GREATER_EQUAL_3_8_0 is True
+    assert flags._PYTHON_GREATER_EQUAL_3_10_0 is True
+    assert flags._PYTHON_GREATER_EQUAL_99_0 is False
+    assert getattr(flags, f"_TORCH_EQUAL_{major}_{minor}") is True
+    assert flags._TORCH_EQUAL_1_9 is False
+    assert getattr(flags, f"_TORCH_LESSER_EQUAL_{major}_{int(minor) + 1}") is True
+    assert flags._TORCH_LESSER_EQUAL_1_10_2 is False
+    assert flags._NEPTUNE_LESSER_EQUAL_99_0 is False
+
+
+def test_flags_of_what_torch_can_do_ask_torch() -> None:
+    flags = at("pytorch.utilities.imports")
+    engines = torch.backends.quantized.supported_engines
+
+    assert flags._KINETO_AVAILABLE is torch.profiler.kineto_available()
+    assert flags._TORCH_DISTRIBUTED_AVAILABLE is torch.distributed.is_available()
+    assert flags._TORCH_QUANTIZE_AVAILABLE is any(engine != "none" for engine in engines)
+    assert flags._NATIVE_AMP_AVAILABLE is True
+
+
+@pytest.mark.parametrize("name", ["_FROBNICATOR_AVAILABLE", "_FROBNICATOR_GREATER_EQUAL_1_0"])
+def test_a_flag_that_is_not_known_is_an_import_error(name: str) -> None:
+    with pytest.raises(ImportError, match=name):
+        exec(f"from nightbus.compat.lightning.pytorch.utilities.imports import {name}", {})
+
+
 def test_other_private_names_are_no_flags() -> None:
     with pytest.raises(AttributeError, match="_PICKLE"):
         _ = at("pytorch.utilities.imports")._PICKLE
