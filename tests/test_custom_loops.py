@@ -396,6 +396,34 @@ def test_a_loop_runs_the_trainers_other_loops(tmp_path: Path) -> None:
     assert set(tests.results[0]) == {"test_loss"}
 
 
+@pytest.mark.parametrize("function", ["validate", "test"])
+@pytest.mark.parametrize(
+    ("results", "shown"),
+    [
+        ([{"accuracy": 0.5}], "{}\n  accuracy  0.5\n"),
+        ({"accuracy": 0.5}, "{}: {{'accuracy': 0.5}}\n"),
+        ([{"label": "cat"}], "{}: [{{'label': 'cat'}}]\n"),
+    ],
+)
+def test_what_a_loop_in_place_of_an_evaluation_loop_returns_is_printed(
+    tmp_path: Path, function: str, results: Any, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Mine(nb.Loop):
+        done = True
+
+        def advance(self) -> None:
+            pass
+
+        def run(self, *_: Any, **__: Any) -> Any:
+            return results
+
+    run = trainer(tmp_path)
+    setattr(run, "validate_loop" if function == "validate" else "test_loop", Mine())
+
+    assert getattr(run, function)(Small(), loader()) == results
+    assert shown.format(function) in capsys.readouterr().out
+
+
 def test_assigning_no_loop_is_refused(tmp_path: Path) -> None:
     with pytest.raises(nb.UsageError, match=r"fit_loop is int; expected a nightbus\.Loop"):
         trainer(tmp_path).fit_loop = 3  # type: ignore[assignment]

@@ -56,6 +56,7 @@ from ..bus.statistics import BusStatistics
 from ..bus.system.logging_setup import bind_rank, get_logger, level
 from ..bus.system.paths import FolderText, as_path
 from ..loops import EvaluationLoop, FitLoop, Loop, PredictionLoop, TrainingStepLoop
+from ..loops.results_table import print_any_results
 from ..loops.running_loss import RunningLoss
 from ..loops.stop_requests import StopRequests
 from ..sinks.factory import make_sinks
@@ -623,8 +624,8 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
     ) -> list[dict[str, Scalar]]:
         results = run(self, function, partial(functions.evaluate, self, function), given) or []
         if verbose and results and self.is_global_zero:
-            loop: EvaluationLoop = getattr(self, f"{function}_loop")
-            loop.print_results(results)
+            loop: Loop = getattr(self, f"{function}_loop")
+            getattr(loop, "print_results", partial(print_any_results, function))(results)
         return results
 
     def attach(self, actor: Actor) -> None:
