@@ -1,13 +1,16 @@
 """What modules for Lightning have under other names: a summary, their size, private names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from .module_summary import ModuleSummary
 
 _REGISTERED = ("_modules", "_parameters", "_buffers")
+_BEING_REGISTERED = "_being_registered"
 
 
 class _GivesWay:
@@ -25,14 +28,57 @@ class _GivesWay:
         for registered in _REGISTERED:
             if self._name in (own := vars(module).get(registered, {})):
                 return own[self._name]
+        if vars(module).get(_BEING_REGISTERED) == self._name:
+            raise AttributeError(self._name)
         return self._of(module)
 
 
-class FormerModule:
+@contextmanager
+def _registering(module: Any, name: str) -> Iterator[None]:
+    """Have a name of the class give way while torch asks whether the module has it already."""
+    vars(module)[_BEING_REGISTERED] = name
+    try:
+        yield
+    finally:
+        vars(module).pop(_BEING_REGISTERED, None)
+
+
+class FormerModule(nn.Module):
     """Has names of 1.x that Lightning 2 has removed, and private ones that modules read.
 
     A module may use them otherwise.
     """
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Add a buffer, as torch does.
+
+        Args:
+            name: its name.
+            tensor: the buffer.
+            persistent: save it with the weights.
+        """
+        with _registering(self, name):
+            super().register_buffer(name, tensor, persistent)
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Add a parameter, as torch does.
+
+        Args:
+            name: its name.
+            param: the parameter.
+        """
+        with _registering(self, name):
+            super().register_parameter(name, param)
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """Add a part, as torch does.
+
+        Args:
+            name: its name.
+            module: the part.
+        """
+        with _registering(self, name):
+            super().add_module(name, module)
 
     @_GivesWay
     def summarize(self: Any) -> Callable[..., ModuleSummary]:

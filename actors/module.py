@@ -36,7 +36,7 @@ announce_rank()
 
 
 class LightningModule(
-    nn.Module, ModelHooks, HyperparametersMixin, ExportMixin, FormerModule, LoggingMixin, Actor
+    FormerModule, ModelHooks, HyperparametersMixin, ExportMixin, LoggingMixin, Actor
 ):
     """A torch module that defines its training step, its optimizers and its hooks.
 

@@ -136,3 +136,32 @@ def test_names_of_1x_give_way_to_what_a_module_calls_so() -> None:
 
     assert isinstance(module.summarize, torch.nn.Linear)
     assert module.model_size == "large"
+
+
+@pytest.mark.parametrize("name", ["_device", "_dtype", "summarize", "model_size", "use_amp"])
+def test_names_of_1x_can_be_those_of_parts_that_are_registered(name: str) -> None:
+    tensor, weight, part = torch.ones(2), torch.nn.Parameter(torch.ones(1)), torch.nn.Linear(1, 1)
+    buffers: Any = Small()
+    buffers.register_buffer(name, tensor, persistent=False)
+    parameters: Any = Small()
+    parameters.register_parameter(name, weight)
+    modules: Any = Small()
+    modules.add_module(name, part)
+    assigned: Any = Small()
+    setattr(assigned, name, weight)
+
+    assert getattr(buffers, name) is tensor
+    assert name not in buffers.state_dict()
+    assert getattr(parameters, name) is getattr(assigned, name) is weight
+    assert getattr(modules, name) is part
+
+
+def test_a_name_that_a_module_has_cannot_be_registered() -> None:
+    module: Any = Small()
+    module._dtype = "own"
+
+    with pytest.raises(KeyError, match="'_dtype' already exists"):
+        module.register_buffer("_dtype", torch.ones(1))
+    assert module._dtype == "own"
+    with pytest.raises(KeyError, match="'training_step' already exists"):
+        module.register_buffer("training_step", torch.ones(1))
