@@ -202,8 +202,13 @@ def loaders_given(function: str, loaders: Any, others: dict[str, Any]) -> Any:
 """Arguments of Lightning's Trainer that this one does not have."""
 
 
-def _folder_and_name(filepath: str | os.PathLike[str]) -> dict[str, str]:
-    """Return what the ``filepath`` of a ModelCheckpoint means: a folder that exists, or a name."""
+def _folder_and_name(filepath: Any) -> dict[str, str]:
+    """Return what the ``filepath`` of a ModelCheckpoint means: a folder that exists, or a name.
+
+    Nothing if it is no path.
+    """
+    if not isinstance(filepath, str | os.PathLike):
+        return {}
     path = os.fspath(filepath)
     if os.path.isdir(path):
         return {"dirpath": path}
@@ -213,11 +218,14 @@ def _folder_and_name(filepath: str | os.PathLike[str]) -> dict[str, str]:
 
 _OF_CALLBACKS: dict[str, dict[str, _Unsupported]] = {
     "ModelCheckpoint": {
-        "filepath": _Unsupported("dirpath= and filename=", turns=_folder_and_name),
+        "filepath": _Unsupported("dirpath= and filename=", (None, ""), turns=_folder_and_name),
         "prefix": _Unsupported("filename=, with the prefix in it", (None, "")),
         "period": _Unsupported("every_n_epochs="),
     },
 }
+
+# Arguments of callbacks -> those that have taken their place.
+_NOW = {"filepath": ("dirpath", "filename"), "period": ("every_n_epochs",)}
 
 # Arguments that take a number of batches or a share of them -> what 1 does, what 1.0 does.
 _ONE_OR_ALL = {
@@ -343,6 +351,26 @@ def check_former(callback: str, given: Mapping[str, Any], known: Sequence[str]) 
             raise _unknown(callback, name, known)
         own |= meaning(callback, name, value, argument)
     return own
+
+
+def check_not_both(callback: str, former: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Check that no argument was given under its former name and under the one that it has now.
+
+    Args:
+        callback: the callback's name.
+        former: the arguments that the class here does not have.
+        given: those that it has; None for one that was not given.
+
+    Raises:
+        UsageError: one was.
+    """
+    for name, value in former.items():
+        for other in _NOW.get(name, ()):
+            if value is not None and given[other] not in (None, value):
+                raise UsageError(
+                    f"{callback}({name}={value!r}, {other}={given[other]!r}): the two contradict "
+                    f"each other; leave {name}= out"
+                )
 
 
 def mode_of(callback: str, mode: str, monitor: str | None) -> str:

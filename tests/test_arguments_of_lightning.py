@@ -656,6 +656,37 @@ def test_the_filepath_of_a_checkpoint_is_a_folder_that_exists_or_a_name(tmp_path
     assert (within.dirpath, within.filename) == (str(tmp_path), None)
 
 
+@pytest.mark.parametrize(
+    "both",
+    [
+        {"filepath": "a", "dirpath": "b"},
+        {"filepath": "a", "filename": "b"},
+        {"period": 2, "every_n_epochs": 3},
+    ],
+)
+def test_a_former_argument_of_a_checkpoint_and_what_it_is_called_now_contradict_each_other(
+    both: dict[str, Any],
+) -> None:
+    former, now = both
+
+    with pytest.raises(nb.UsageError, match=rf"{former}=.*{now}=.*contradict each other"):
+        nb.ModelCheckpoint(**both)
+
+
+def test_an_empty_filepath_of_a_checkpoint_is_none() -> None:
+    former: Any = nb.ModelCheckpoint
+
+    assert (former(filepath="").dirpath, former(filepath="").filename) == (None, None)
+
+
+@pytest.mark.parametrize("filepath", [5, b"checkpoints", ["a"]])
+def test_a_filepath_of_a_checkpoint_that_is_no_path_is_refused(filepath: Any) -> None:
+    former: Any = nb.ModelCheckpoint
+
+    with pytest.raises(nb.UsageError, match=r"filepath=.*dirpath= and filename="):
+        former(filepath=filepath)
+
+
 def test_a_profiler_that_is_true_is_the_simple_one() -> None:
     former: Any = nb.Trainer
 

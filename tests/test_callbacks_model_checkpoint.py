@@ -798,6 +798,17 @@ def test_an_override_of_what_is_the_best_names_it_otherwise(tmp_path: Path) -> N
     assert "net.0.weight" in torch.load(callback.best_model_path)
 
 
+def test_a_metric_that_is_not_there_is_not_warned_of_if_no_best_checkpoints_are_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    callback = checkpoints(tmp_path, monitor="val_loss", save_top_k=0, save_last=True)
+    run = trainer(tmp_path, max_epochs=1, callbacks=[callback])
+    run.fit(Small(), loader(8))
+
+    assert "no such metric" not in capsys.readouterr().err
+    assert Path(callback.last_model_path).exists()
+
+
 def test_without_validation_a_metric_that_is_not_there_is_warned_of_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,7 +23,7 @@ from ...bus.system.streams import notify_once, notify_user
 from ..arguments import check_at_least, check_choice
 from ..checkpoints.files import free_name, point_at
 from ..checkpoints.format import is_checkpoint, remove_checkpoint, remove_unfinished
-from ..former_arguments import check_former, mode_of
+from ..former_arguments import check_former, check_not_both, mode_of
 from .checkpoint import Checkpoint
 from .on_exception_checkpoint import save_failed_run
 
@@ -119,6 +119,8 @@ class ModelCheckpoint(Checkpoint):
         **former: Any,
     ) -> None:
         own = check_former("ModelCheckpoint", former, list(signature(type(self)).parameters))
+        now = {"dirpath": dirpath, "filename": filename, "every_n_epochs": every_n_epochs}
+        check_not_both("ModelCheckpoint", former, now)
         dirpath, filename = own.get("dirpath", dirpath), own.get("filename", filename)
         every_n_epochs = own.get("every_n_epochs", every_n_epochs)
         better = mode_of("ModelCheckpoint", mode, monitor)
@@ -617,7 +619,7 @@ class ModelCheckpoint(Checkpoint):
             raise UsageError(message + "; log it, or leave monitor out to keep the newest")
         if trainer.loaders.can_validate:  # validation, which may record it, is still to run
             _log.warning(message)
-        elif not self._said_missing:
+        elif self.save_top_k != 0 and not self._said_missing:
             self._said_missing = True
             _log.warning(
                 f"{message}, and fit does not validate: no checkpoint is one of the best; log the "
