@@ -353,20 +353,23 @@ def check_former(callback: str, given: Mapping[str, Any], known: Sequence[str]) 
     return own
 
 
-def check_not_both(callback: str, former: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Check that no argument was given under its former name and under the one that it has now.
+def check_not_both(
+    callback: str, former: Mapping[str, Any], own: Mapping[str, Any], given: Mapping[str, Any]
+) -> None:
+    """Check that no argument under its former name contradicts one under the name it has now.
 
     Args:
         callback: the callback's name.
         former: the arguments that the class here does not have.
+        own: what they mean in those that it has.
         given: those that it has; None for one that was not given.
 
     Raises:
-        UsageError: one was.
+        UsageError: one does.
     """
     for name, value in former.items():
         for other in _NOW.get(name, ()):
-            if value is not None and given[other] not in (None, value):
+            if value not in (None, "") and given[other] not in (None, own.get(other)):
                 raise UsageError(
                     f"{callback}({name}={value!r}, {other}={given[other]!r}): the two contradict "
                     f"each other; leave {name}= out"

@@ -661,6 +661,7 @@ def test_the_filepath_of_a_checkpoint_is_a_folder_that_exists_or_a_name(tmp_path
     [
         {"filepath": "a", "dirpath": "b"},
         {"filepath": "a", "filename": "b"},
+        {"filepath": "a", "dirpath": "a"},  # the former is that of a file, in no such folder
         {"period": 2, "every_n_epochs": 3},
     ],
 )
@@ -673,9 +674,19 @@ def test_a_former_argument_of_a_checkpoint_and_what_it_is_called_now_contradict_
         nb.ModelCheckpoint(**both)
 
 
-def test_an_empty_filepath_of_a_checkpoint_is_none() -> None:
+def test_a_former_argument_of_a_checkpoint_may_stand_beside_one_that_says_the_same(
+    tmp_path: Path,
+) -> None:
+    former: Any = nb.ModelCheckpoint
+    both = former(filepath=str(tmp_path), dirpath=str(tmp_path), period=2, every_n_epochs=2)
+
+    assert (both.dirpath, both.every_n_epochs) == (str(tmp_path), 2)
+
+
+def test_an_empty_filepath_of_a_checkpoint_is_none(tmp_path: Path) -> None:
     former: Any = nb.ModelCheckpoint
 
+    assert former(filepath="", dirpath=tmp_path).dirpath == str(tmp_path)
     assert (former(filepath="").dirpath, former(filepath="").filename) == (None, None)
 
 

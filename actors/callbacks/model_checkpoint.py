@@ -120,7 +120,7 @@ class ModelCheckpoint(Checkpoint):
     ) -> None:
         own = check_former("ModelCheckpoint", former, list(signature(type(self)).parameters))
         now = {"dirpath": dirpath, "filename": filename, "every_n_epochs": every_n_epochs}
-        check_not_both("ModelCheckpoint", former, now)
+        check_not_both("ModelCheckpoint", former, own, now)
         dirpath, filename = own.get("dirpath", dirpath), own.get("filename", filename)
         every_n_epochs = own.get("every_n_epochs", every_n_epochs)
         better = mode_of("ModelCheckpoint", mode, monitor)
