@@ -43,10 +43,10 @@ def _registering(module: Any, name: str) -> Iterator[None]:
         vars(module).pop(_BEING_REGISTERED, None)
 
 
-class FormerModule(nn.Module):
-    """Has names of 1.x that Lightning 2 has removed, and private ones that modules read.
+class Registering(nn.Module):
+    """Registers parts under any name that ``FormerModule`` has, as torch does under others.
 
-    A module may use them otherwise.
+    It stands before torch's module among the bases, and the names behind those of a user.
     """
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
@@ -79,6 +79,13 @@ class FormerModule(nn.Module):
         """
         with _registering(self, name):
             super().add_module(name, module)
+
+
+class FormerModule:
+    """Has names of 1.x that Lightning 2 has removed, and private ones that modules read.
+
+    A module may use them otherwise.
+    """
 
     @_GivesWay
     def summarize(self: Any) -> Callable[..., ModuleSummary]:

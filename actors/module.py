@@ -17,7 +17,7 @@ from .checkpoints.weights_only import check_weights_only
 from .class_methods import makes_new
 from .clipping_arguments import may_lack_idx
 from .export import ExportMixin
-from .former_module import FormerModule
+from .former_module import FormerModule, Registering
 from .hyperparameter_file import device_of_map, with_hyperparameters_of
 from .hyperparameters import HyperparametersMixin, restored_arguments
 from .logging_mixin import LoggingMixin
@@ -36,7 +36,7 @@ announce_rank()
 
 
 class LightningModule(
-    FormerModule, ModelHooks, HyperparametersMixin, ExportMixin, LoggingMixin, Actor
+    Registering, ModelHooks, HyperparametersMixin, ExportMixin, FormerModule, LoggingMixin, Actor
 ):
     """A torch module that defines its training step, its optimizers and its hooks.
 

@@ -165,3 +165,17 @@ def test_a_name_that_a_module_has_cannot_be_registered() -> None:
     assert module._dtype == "own"
     with pytest.raises(KeyError, match="'training_step' already exists"):
         module.register_buffer("training_step", torch.ones(1))
+
+
+def test_names_of_1x_give_way_to_those_of_another_base_class() -> None:
+    class Part(torch.nn.Module):
+        _device = "own"
+
+        def summarize(self) -> str:
+            return "own"
+
+    class Mixed(nb.LightningModule, Part):
+        pass
+
+    module: Any = Mixed()
+    assert (module._device, module.summarize()) == ("own", "own")
