@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import eventually
 from models import Small, loader, trainer
 
 import nightbus as nb
@@ -20,24 +21,42 @@ def _needs_wandb() -> None:
 
 
 def records(folder: Path) -> list[Any]:
-    """Everything that W&B keeps of the runs below a folder. Its own reader is no Python any more:
-    a file is a LevelDB log of protocol buffers, in blocks of 32 KiB, after 7 bytes of its own.
+    """Everything that W&B keeps of the finished runs below a folder.
+
+    The process that writes a run may be at it still when ``finish`` has returned.
+    """
+    found: list[Any] = []
+
+    def are_whole() -> bool:
+        found[:] = [records_of(path) for path in sorted(folder.rglob("*.wandb"))]
+        return all(of and of[-1].WhichOneof("record_type") == "exit" for of in found)
+
+    eventually(are_whole)
+    return [record for of in found for record in of]
+
+
+def records_of(path: Path) -> list[Any]:
+    """The records of a run's file, as far as they are there.
+
+    W&B's own reader is no Python any more: a file is a LevelDB log of protocol buffers, in blocks
+    of 32 KiB, after 7 bytes of its own.
     """
     from wandb.proto import wandb_internal_pb2
 
     found = []
-    for path in sorted(folder.rglob("*.wandb")):
-        data, position, record = path.read_bytes(), 7, b""
-        while position + 7 <= len(data):
-            if (left := 32768 - position % 32768) < 7:
-                position += left
-                continue
-            _, length, kind = struct.unpack_from("<IHB", data, position)
-            record += data[position + 7 : position + 7 + length]
-            position += 7 + length
-            if kind in (1, 4):  # whole, or the last part
-                found.append(wandb_internal_pb2.Record.FromString(record))  # type: ignore[attr-defined]
-                record = b""
+    data, position, record = path.read_bytes(), 7, b""
+    while position + 7 <= len(data):
+        if (left := 32768 - position % 32768) < 7:
+            position += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, position)
+        if kind == 0 or position + 7 + length > len(data):  # not written yet
+            break
+        record += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            found.append(wandb_internal_pb2.Record.FromString(record))  # type: ignore[attr-defined]
+            record = b""
     return found
 
 
