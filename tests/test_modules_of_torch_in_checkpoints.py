@@ -185,6 +185,25 @@ def test_a_module_with_weights_among_the_hyperparameters_is_saved_twice_and_said
     assert "got modules: own. Their weights are in checkpoints anyway" in said
 
 
+def test_a_module_of_torch_that_holds_a_function_of_the_users_is_said_to_be_left_out(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def distance(one: Any, other: Any) -> Any:
+        return (one - other).abs().sum(-1)
+
+    loss = nn.TripletMarginWithDistanceLoss(distance_function=distance)
+
+    class Holds(Fits):
+        def __init__(self, kept: Any) -> None:
+            super().__init__(OwnLoss(), nn.Tanh, torch.optim.SGD)
+            self.save_hyperparameters("kept")
+
+    trainer(tmp_path, max_epochs=1).fit(Holds(loss), loader())
+    said = capfd.readouterr().err
+    assert "hyperparameters are not in the checkpoint" in said
+    assert "names=kept" in said
+
+
 def test_an_export_leaves_out_what_lightning_would_have_to_trust(tmp_path: Path) -> None:
     left_out = export(trained(tmp_path), tmp_path / "model.ckpt")
 

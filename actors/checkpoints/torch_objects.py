@@ -26,7 +26,8 @@ _PARTS = ("class", "training", "parameters", "buffers", "not_persistent", "modul
 def is_module_of_torch(value: Any) -> bool:
     """Return whether a module, and all within it, is of ``torch.nn`` and can be put together again.
 
-    It has no hooks, shares no weights within itself, and all its weights have a size.
+    It has no hooks, shares no weights within itself, and all its weights have a size. Recurrent
+    ones keep references to their weights, which no checkpoint holds.
 
     Args:
         value: anything.
@@ -37,6 +38,7 @@ def is_module_of_torch(value: Any) -> bool:
     weights = [weight for _, weight in value.named_parameters(remove_duplicate=False)]
     return (
         all(is_public(type(module)) for module in every)
+        and not any(isinstance(module, nn.RNNBase) for module in every)
         and not any(vars(module)[name] for module in every for name in _HOOKS)
         and len(set(map(id, every))) == len(every)
         and len(set(map(id, weights))) == len(weights)

@@ -9,6 +9,7 @@ from ...bus.secrets.redaction import redact_setting, without_secrets
 from ...bus.secrets.texts import STRUCK_OUT
 from ...bus.system.logging_setup import get_logger
 from ..checkpoints.format import check_carried
+from ..checkpoints.torch_objects import is_module_of_torch
 from ..checkpoints.values import is_registered, registered_without_secrets
 from ..hyperparameter_values import carried
 from ..hyperparameters import (
@@ -70,7 +71,7 @@ class SavedHyperparameters:
                 check_carried({name: value})
             except CheckpointError as error:
                 left_out[name] = without_secrets(str(error))
-                if isinstance(given, Module):
+                if isinstance(given, Module) and not is_module_of_torch(given):
                     reported.add(name)
                 continue
             kept[name] = redact_setting(name, value, registered_without_secrets)
