@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from board_asked import Asked, begun, put, recorded
+from board_asked import PAGE, Asked, begun, put, recorded
 
 import nightbus as nb
 from nightbus.__main__ import main
@@ -353,7 +353,10 @@ def test_a_curve_has_marks_where_an_attempt_went_on_and_where_exceptions_were(
     assert curve["marks"] == [["attempt", 0.0], ["fault", 0.0]]
 
 
-def test_the_table_says_how_a_command_chooses_the_same_runs(tmp_path: Path) -> None:
+def test_the_table_says_how_a_command_chooses_the_same_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nightbus.sinks.board.export.page_files", lambda: PAGE)
     for lr, group in ((0.1, "public"), (0.2, "public"), (0.3, "secret"), (10.0, "public")):
         folder = nb.RunFolder.open(recorded(tmp_path, lr, 1.0).path)
         write_marks(folder, Marks(tags=("x", "y z"), group=group))
